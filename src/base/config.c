@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/config.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+
+/* One row per number that the configuration holds. A field equal to `unset` is looked up in the environment. */
+typedef struct number_field {
+    const char *field;
+    const char *variable, *torchrun; /* torchrun's name for it, or NULL */
+    long long unset, fallback;       /* fallback == unset: there is none, a value must be given */
+    long long min, max;
+} number_field_t;
+
+enum { RANK, NRANKS, DEVICE_INDEX, WORKSPACE, TIMEOUT, MAX_BLOCKS, BOOTSTRAP_TIMEOUT };
+
+static const number_field_t numbers[] = {
+    [RANK] = {"rank", "ONEHOP_RANK", "RANK", -1, -1, 0, ONEHOP_MAX_RANKS - 1},
+    [NRANKS] = {"nranks", "ONEHOP_NRANKS", "WORLD_SIZE", -1, -1, 1, ONEHOP_MAX_RANKS},
+    [DEVICE_INDEX] = {"device_index", "ONEHOP_DEVICE_INDEX", "LOCAL_RANK", -1, 0, 0, 1023},
+    [WORKSPACE] = {"workspace_bytes", "ONEHOP_WORKSPACE_BYTES", NULL, 0, 32 << 20, OH_WORKSPACE_MIN, 1LL << 40},
+    [TIMEOUT] = {"timeout_ms", "ONEHOP_TIMEOUT_MS", NULL, 0, 30000, 1, INT_MAX},
+    [MAX_BLOCKS] = {"max_blocks", "ONEHOP_MAX_BLOCKS", NULL, 0, 0, 0, 65535},
+    [BOOTSTRAP_TIMEOUT] = {"bootstrap_timeout_ms", "ONEHOP_BOOTSTRAP_TIMEOUT_MS", NULL, 0, 60000, 1, INT_MAX},
+};
+
+static const char *environment(const char *name) {
+    const char *value = name == NULL ? NULL : getenv(name);
+    return value == NULL || value[0] == '\0' ? NULL : value;
+}
+
+static onehop_result_t resolve_number(int index, long long given, long long *out) {
+    const number_field_t *f = &numbers[index];
+    const char *source = f->field;
+    long long value = given;
+    if (given == f->unset) {
+        source = f->variable;
+        const char *text = environment(f->variable);
+        if (text == NULL && f->torchrun != NULL) {
+            source = f->torchrun;
+            text = environment(f->torchrun);
+        }
+        if (text == NULL) {
+            if (f->fallback == f->unset && f->min > f->unset) {
+                return oh_fail(ONEHOP_INVALID_ARGUMENT,
+                               "%s is not set: give it in the configuration or in the environment as %s or %s",
+                               f->field, f->variable, f->torchrun);
+            }
+            *out = f->fallback;
+            return ONEHOP_SUCCESS;
+        }
+        char *end;
+        errno = 0;
+        value = strtoll(text, &end, 10);
+        if (errno != 0 || end == text || *end != '\0') {
+            return oh_fail(ONEHOP_INVALID_ARGUMENT,
+                           "environment variable %s=\"%.64s\": expected a number from %lld to %lld", source, text,
+                           f->min, f->max);
+        }
+    }
+    if (value < f->min || value > f->max) {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT, "%s is %lld: expected %lld to %lld", source, value, f->min, f->max);
+    }
+    *out = value;
+    return ONEHOP_SUCCESS;
+}
+
+static onehop_result_t copy_text(const char *source, const char *text, char *out, size_t capacity) {
+    size_t length = strlen(text);
+    if (length >= capacity) {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT, "%s is %zu bytes long: expected at most %zu", source, length,
+                       capacity - 1);
+    }
+    memcpy(out, text, length + 1);
+    return ONEHOP_SUCCESS;
+}
+
+/* A text field: the caller's, else the first of two variables that is set, else the default. */
+static onehop_result_t resolve_text(const char *field, const char *given, const char *variable, const char *torchrun,
+                                    const char *fallback, char *out, size_t capacity) {
+    if (given != NULL) return copy_text(field, given, out, capacity);
+    const char *text = environment(variable);
+    if (text != NULL) return copy_text(variable, text, out, capacity);
+    text = environment(torchrun);
+    if (text != NULL) return copy_text(torchrun, text, out, capacity);
+    return copy_text(field, fallback, out, capacity);
+}
+
+static onehop_result_t resolve_device(onehop_device_t given, onehop_device_t *out) {
+    *out = given;
+    if (given == ONEHOP_DEVICE_HOST || given == ONEHOP_DEVICE_CUDA) return ONEHOP_SUCCESS;
+    if (given != ONEHOP_DEVICE_AUTO) {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT, "device is %d: expected ONEHOP_DEVICE_AUTO, _HOST or _CUDA",
+                       (int)given);
+    }
+    const char *text = environment("ONEHOP_DEVICE");
+    if (text == NULL || strcmp(text, "auto") == 0) return ONEHOP_SUCCESS;
+    if (strcmp(text, "host") == 0) {
+        *out = ONEHOP_DEVICE_HOST;
+    } else if (strcmp(text, "cuda") == 0) {
+        *out = ONEHOP_DEVICE_CUDA;
+    } else {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT,
+                       "environment variable ONEHOP_DEVICE=\"%.64s\": expected \"auto\", \"host\" or \"cuda\"", text);
+    }
+    return ONEHOP_SUCCESS;
+}
+
+/*
+ * torchrun's own store listens on MASTER_PORT, so that port cannot be ours. Its name can: it becomes an abstract Unix
+ * socket, which leaves no file behind.
+ */
+static onehop_result_t resolve_rendezvous(const char *given, int nranks, char *out, size_t capacity) {
+    OH_TRY(resolve_text("rendezvous", given, "ONEHOP_RENDEZVOUS", NULL, "", out, capacity));
+    if (out[0] != '\0' || nranks == 1) return ONEHOP_SUCCESS;
+    const char *address = environment("MASTER_ADDR"), *port = environment("MASTER_PORT");
+    if (address == NULL || port == NULL) {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT,
+                       "rendezvous is not set: expected \"unix:/path\", \"unix:@name\" or \"tcp:host:port\" in the "
+                       "configuration or ONEHOP_RENDEZVOUS, or MASTER_ADDR and MASTER_PORT as torchrun sets them");
+    }
+    const char *local_size = environment("LOCAL_WORLD_SIZE"), *size = environment("WORLD_SIZE");
+    if (local_size != NULL && size != NULL && strcmp(local_size, size) != 0) {
+        return oh_fail(ONEHOP_UNSUPPORTED,
+                       "WORLD_SIZE=%.16s but LOCAL_WORLD_SIZE=%.16s: Onehop joins ranks of one machine; give the "
+                       "rank, nranks and rendezvous of this machine's group in the configuration",
+                       size, local_size);
+    }
+    int length = snprintf(out, capacity, "unix:@onehop-%.48s-%.8s", address, port);
+    if (length < 0 || (size_t)length >= capacity) return oh_fail(ONEHOP_INVALID_ARGUMENT, "MASTER_ADDR is too long");
+    return ONEHOP_SUCCESS;
+}
+
+/* Copies what an older caller's structure holds over the defaults; a newer one may only hold zeros beyond ours. */
+static onehop_result_t read_user(const onehop_config_t *user, onehop_config_t *out) {
+    *out = (onehop_config_t)ONEHOP_CONFIG_INIT;
+    if (user == NULL) return ONEHOP_SUCCESS;
+    size_t smallest = offsetof(onehop_config_t, algorithm) + sizeof user->algorithm;
+    if (user->size < smallest || user->size > 4096) {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT, "config.size is %zu: expected %zu; start from ONEHOP_CONFIG_INIT",
+                       user->size, sizeof *user);
+    }
+    const unsigned char *bytes = (const unsigned char *)user;
+    for (size_t i = sizeof *user; i < user->size; i++) {
+        if (bytes[i] != 0) {
+            return oh_fail(ONEHOP_UNSUPPORTED,
+                           "config uses a field of a newer Onehop than this one, %s (config.size %zu, here %zu)",
+                           onehop_version(), user->size, sizeof *user);
+        }
+    }
+    memcpy(out, user, user->size < sizeof *out ? user->size : sizeof *out);
+    return ONEHOP_SUCCESS;
+}
+
+onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_config_t *out) {
+    onehop_config_t in;
+    OH_TRY(read_user(user, &in));
+    memset(out, 0, sizeof *out);
+
+    long long value;
+    OH_TRY(resolve_number(NRANKS, in.nranks, &value));
+    out->nranks = (int)value;
+    OH_TRY(resolve_number(RANK, in.rank, &value));
+    out->rank = (int)value;
+    if (out->rank >= out->nranks) {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT, "rank is %d: expected 0 to %d, as nranks is %d", out->rank,
+                       out->nranks - 1, out->nranks);
+    }
+    OH_TRY(resolve_device(in.device, &out->device));
+    OH_TRY(resolve_number(DEVICE_INDEX, in.device_index, &value));
+    out->device_index = (int)value;
+    OH_TRY(resolve_number(WORKSPACE, (long long)in.workspace_bytes, &value));
+    out->workspace_bytes = (size_t)value;
+    OH_TRY(resolve_number(TIMEOUT, in.timeout_ms, &value));
+    out->timeout_ms = (int)value;
+    OH_TRY(resolve_number(MAX_BLOCKS, in.max_blocks, &value));
+    out->max_blocks = (int)value;
+    OH_TRY(resolve_number(BOOTSTRAP_TIMEOUT, in.bootstrap_timeout_ms, &value));
+    out->bootstrap_timeout_ms = (int)value;
+    OH_TRY(resolve_text("job", in.job, "ONEHOP_JOB", "TORCHELASTIC_RUN_ID", "", out->job, sizeof out->job));
+    OH_TRY(resolve_text("algorithm", in.algorithm, "ONEHOP_ALGORITHM", NULL, "auto", out->algorithm,
+                        sizeof out->algorithm));
+    out->allgather = in.allgather;
+    out->allgather_ctx = in.allgather_ctx;
+    if (!local && in.allgather == NULL) {
+        OH_TRY(resolve_rendezvous(in.rendezvous, out->nranks, out->rendezvous, sizeof out->rendezvous));
+    }
+    return ONEHOP_SUCCESS;
+}

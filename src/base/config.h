@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration with every default filled in, from the caller, then the environment, then the built-in value. */
+#ifndef OH_BASE_CONFIG_H
+#define OH_BASE_CONFIG_H
+
+#include "onehop.h"
+
+enum { OH_WORKSPACE_MIN = 64 * 1024, OH_NAME_MAX = 32 };
+
+typedef struct oh_config {
+    int rank, nranks;
+    onehop_device_t device;
+    int device_index;
+    char rendezvous[256]; /* "" when the caller gives an allgather, or ranks live in one process */
+    onehop_allgather_fn allgather;
+    void *allgather_ctx;
+    size_t workspace_bytes;
+    int timeout_ms;
+    int max_blocks;
+    int bootstrap_timeout_ms;
+    char job[128];
+    char algorithm[OH_NAME_MAX];
+} oh_config_t;
+
+/*
+ * Checks every field; INVALID_ARGUMENT names the field or variable, its value and what was expected. `local` is for
+ * ranks of one process: rank and nranks are as given, and no rendezvous is looked for.
+ */
+onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_config_t *out);
+
+#endif
