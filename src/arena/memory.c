@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "arena/memory.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+onehop_result_t oh_memory_create(size_t bytes, int *out_fd, void **out) {
+    int fd = memfd_create("onehop", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (fd < 0) return oh_fail_errno("memfd_create");
+    int error;
+    do {
+        error = posix_fallocate(fd, 0, (off_t)bytes);
+    } while (error == EINTR);
+    if (error != 0) {
+        close(fd);
+        errno = error;
+        return oh_fail_errno("cannot allocate %zu bytes of shared memory", bytes);
+    }
+    if (fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0) {
+        onehop_result_t result = oh_fail_errno("cannot seal shared memory");
+        close(fd);
+        return result;
+    }
+    onehop_result_t result = oh_memory_map(fd, 0, bytes, out);
+    if (result != ONEHOP_SUCCESS) {
+        close(fd);
+        return result;
+    }
+    *out_fd = fd;
+    return ONEHOP_SUCCESS;
+}
+
+onehop_result_t oh_memory_map(int fd, size_t offset, size_t bytes, void **out) {
+    void *ptr = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)offset);
+    if (ptr == MAP_FAILED) return oh_fail_errno("cannot map %zu bytes of shared memory", bytes);
+    *out = ptr;
+    return ONEHOP_SUCCESS;
+}
+
+void oh_memory_unmap(void *ptr, size_t bytes) { munmap(ptr, bytes); }
+
+/* One line of /proc/self/maps, as far as it matters here. */
+typedef struct mapping {
+    uintptr_t begin, end;
+    char rights[5];
+    uint64_t offset;
+    unsigned major, minor;
+    uint64_t inode;
+} mapping_t;
+
+static bool read_mapping(FILE *maps, mapping_t *m) {
+    char line[512];
+    if (fgets(line, sizeof line, maps) == NULL) return false;
+    /* A longer line is a longer path, which does not matter. */
+    for (size_t length = strlen(line); line[length - 1] != '\n';) {
+        int c = fgetc(maps);
+        if (c == EOF || c == '\n') break;
+    }
+    unsigned long begin, end, offset, inode;
+    int fields =
+        sscanf(line, "%lx-%lx %4s %lx %x:%x %lu", &begin, &end, m->rights, &offset, &m->major, &m->minor, &inode);
+    m->begin = begin;
+    m->end = end;
+    m->offset = offset;
+    m->inode = inode;
+    return fields == 7;
+}
+
+/* The mapping of all of [begin, end), which the kernel may show in several lines that follow one another. */
+static onehop_result_t find_mapping(uintptr_t begin, uintptr_t end, mapping_t *out) {
+    FILE *maps = fopen("/proc/self/maps", "re");
+    if (maps == NULL) return oh_fail_errno("cannot read /proc/self/maps");
+    bool found = false;
+    mapping_t m;
+    while (read_mapping(maps, &m)) {
+        if (!found && m.begin <= begin && begin < m.end) {
+            *out = m;
+            found = true;
+        } else if (found && out->end < end) {
+            bool continues = m.begin == out->end && m.inode == out->inode && m.major == out->major &&
+                             m.minor == out->minor && strcmp(m.rights, out->rights) == 0 &&
+                             m.offset == out->offset + (m.begin - out->begin);
+            if (!continues) break;
+            out->end = m.end;
+        }
+    }
+    fclose(maps);
+    if (!found || out->end < end) {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT,
+                       "the buffer at %p, %zu bytes, does not lie in one mapping of this process", (void *)begin,
+                       (size_t)(end - begin));
+    }
+    return ONEHOP_SUCCESS;
+}
+
+/* A descriptor of this process that is open for reading and writing on the mapping's file, or -1. */
+static int find_descriptor(const mapping_t *m, size_t file_end) {
+    DIR *directory = opendir("/proc/self/fd");
+    if (directory == NULL) return -1;
+    int found = -1;
+    for (struct dirent *entry; found < 0 && (entry = readdir(directory)) != NULL;) {
+        char *end;
+        long fd = strtol(entry->d_name, &end, 10);
+        if (*end != '\0' || end == entry->d_name || fd == dirfd(directory)) continue;
+        struct stat status;
+        if (fstat((int)fd, &status) != 0 || !S_ISREG(status.st_mode)) continue;
+        bool same = status.st_ino == m->inode && major(status.st_dev) == m->major && minor(status.st_dev) == m->minor;
+        if (same && (size_t)status.st_size >= file_end && (fcntl((int)fd, F_GETFL) & O_ACCMODE) == O_RDWR)
+            found = (int)fd;
+    }
+    closedir(directory);
+    return found;
+}
+
+onehop_result_t oh_memory_find(const void *ptr, size_t bytes, oh_memory_origin_t *out) {
+    uintptr_t begin = (uintptr_t)ptr;
+    mapping_t m;
+    OH_TRY(find_mapping(begin, begin + bytes, &m));
+    if (strcmp(m.rights, "rw-s") != 0 && strcmp(m.rights, "rwxs") != 0) {
+        return oh_fail(ONEHOP_UNSUPPORTED,
+                       "the buffer at %p is mapped \"%s\": expected shared memory, readable and writable, from "
+                       "onehop_alloc or a memfd mapped with MAP_SHARED",
+                       ptr, m.rights);
+    }
+    out->offset = (size_t)(m.offset + (begin - m.begin));
+    out->fd = find_descriptor(&m, out->offset + bytes);
+    if (out->fd < 0) {
+        return oh_fail(
+            ONEHOP_UNSUPPORTED,
+            "no descriptor of this process is open, for reading and writing and as long as the buffer, on the "
+            "shared memory at %p: keep the memfd open until onehop_register has returned",
+            ptr);
+    }
+    return ONEHOP_SUCCESS;
+}
