@@ -73,9 +73,8 @@ class System:
                     raise Failure(self._complaint("did not start")) from None
                 continue
             connection.settimeout(PATIENCE_S)
-            self.ranks.append(connection.makefile("rw", encoding="utf-8"))
-            connection.close()  # the file keeps it open
-        hellos = sorted((self._answer(rank) for rank in self.ranks), key=lambda hello: hello["rank"])
+            self.ranks.append((connection, connection.makefile("r", encoding="utf-8")))
+        hellos = sorted((self._answer(answers) for _, answers in self.ranks), key=lambda hello: hello["rank"])
         if [(hello["rank"], hello["nranks"]) for hello in hellos] != [(rank, nranks) for rank in range(nranks)]:
             raise Failure(f"{self.name}: {nranks} ranks were started, but they see {hellos}")
         self.version = hellos[0]["version"]
@@ -88,9 +87,9 @@ class System:
         self.log.seek(0)
         return f"{self.name} {what}\n{self.log.read()}"
 
-    def _answer(self, rank):
+    def _answer(self, answers):
         try:
-            line = rank.readline()
+            line = answers.readline()
         except OSError as error:
             raise Failure(self._complaint(f"does not answer: {error}")) from None
         if not line:
@@ -99,16 +98,19 @@ class System:
 
     def measure(self, nbytes, seconds):
         """All ranks measure; their numbers are already the slowest rank's, and the same."""
-        for rank in self.ranks:
-            rank.write(f"{nbytes} {seconds}\n")
-            rank.flush()
-        answers = [self._answer(rank) for rank in self.ranks]
-        return {**answers[0], "wrong": sum(answer["wrong"] for answer in answers)}
+        for connection, _ in self.ranks:
+            try:
+                connection.sendall(f"{nbytes} {seconds}\n".encode())
+            except OSError as error:
+                raise Failure(self._complaint(f"does not listen: {error}")) from None
+        outcomes = [self._answer(answers) for _, answers in self.ranks]
+        return {**outcomes[0], "wrong": sum(outcome["wrong"] for outcome in outcomes)}
 
     def close(self):
         """Ranks end when their sockets close."""
-        for rank in self.ranks:
-            rank.close()
+        for connection, answers in self.ranks:
+            answers.close()
+            connection.close()
         try:
             self.process.wait(timeout=10)
         except subprocess.TimeoutExpired:
@@ -229,15 +231,19 @@ def parse(arguments):
     parser.add_argument("--build", type=pathlib.Path, default=ROOT / "build-bench", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     options.seconds = 0.03 if options.quick else 0.06
-    options.rounds = options.rounds or (3 if options.quick else 12)
-    options.sizes = options.sizes or [size for size in SIZES if not options.quick or size < 32 << 20]
+    if options.rounds is None:
+        options.rounds = 3 if options.quick else 12
+    if options.sizes is None:
+        options.sizes = [size for size in SIZES if not options.quick or size < 32 << 20]
     unknown = set(options.systems) - set(host_report.SYSTEMS)
     if unknown:
         parser.error(f"--systems: {', '.join(unknown)}: expected some of {', '.join(host_report.SYSTEMS)}")
-    for name, values, least, step in (("sizes", options.sizes, 4, 4), ("nranks", options.nranks, 1, 1),
-                                      ("rounds", [options.rounds], 1, 1)):
-        if any(value < least or value % step for value in values):
-            parser.error(f"--{name}: expected multiples of {step}, at least {least}")
+    if any(size < 4 or size % 4 for size in options.sizes):
+        parser.error("--sizes: expected bytes, multiples of 4 from 4 on, separated by commas")
+    if any(nranks not in range(1, 65) for nranks in options.nranks):
+        parser.error("--nranks: expected numbers from 1 to 64, separated by commas")
+    if options.rounds < 1:
+        parser.error("--rounds: expected at least 1")
     return options
 
 
@@ -263,6 +269,9 @@ def main():
         sys.exit(130)
     progress("")
     about = describe(options, versions, busy)
+    if about["busy_before_rounds"] > 0.05:
+        print(f"bench: others used {100 * about['busy_before_rounds']:.0f} % of the processors; do not trust this run",
+              file=sys.stderr)
     options.output.mkdir(parents=True, exist_ok=True)
     for nranks in options.nranks:
         mine = [sample for sample in samples if sample["nranks"] == nranks]

@@ -15,8 +15,7 @@ void system_init(int *argc, char ***argv) {
     int length;
     MPI_Get_library_version(version, &length);
     version[strcspn(version, "\n")] = '\0';
-    for (char *tab = strchr(version, '\t'); tab != NULL; tab = strchr(tab, '\t'))
-        *tab = ' ';
+    for (char *tab = strchr(version, '\t'); tab != NULL; tab = strchr(tab, '\t')) *tab = ' ';
 }
 
 int system_rank(void) {
