@@ -134,7 +134,7 @@ def check_symbols(objects):
         if writable and plain in MAY_CHANGE and section.startswith(".t"):
             allowed.add(plain)
         elif writable and not name.startswith("."):
-            yield f"{source}: {name} is mutable and lives in {section}; state hangs off onehop_comm_t"
+            yield f"{source}: {plain} is mutable and lives in {section}; state hangs off onehop_comm_t"
         if kind == "U" and name in never:
             yield f"{source}: calls {name}, which {never[name]}"
         if kind == "U" and name in ENVIRONMENT and source not in READS_ENVIRONMENT:

@@ -55,8 +55,8 @@ def breaches(name, text):
             if path.startswith("src/") and path.endswith(".c") and '"' not in content.partition("\n")[0]:
                 objects.append(str(root / "onehop_objects.dir" / (path.removeprefix("src/") + ".o")))
                 pathlib.Path(objects[-1]).parent.mkdir(parents=True, exist_ok=True)
-                subprocess.run(["cc", "-std=gnu11", "-O0", "-fPIC", "-w", "-c", root / path, "-o", objects[-1]],
-                               check=True, stderr=subprocess.PIPE)
+                subprocess.run(["cc", "-std=gnu11", "-O0", "-fPIC", "-w", "-I", root / "src", "-c", root / path, "-o",
+                                objects[-1]], check=True, stderr=subprocess.PIPE)
         return [*dependencies.check_sources(root / "src"), *dependencies.check_outsiders(root),
                 *dependencies.check_symbols(objects)]
 
