@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+# A thin front for people; CMakeLists.txt and scripts/ do the work.
+
+PREFIX ?= /usr/local
+SECONDS ?= 60
+
+.PHONY: help setup build demo test test-clang test-asan test-tsan test-gcc model fuzz format lint bench-host install clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z -]+:.*## / { gsub(/ /, ", ", $$1); printf "  make %-42s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what is missing (Debian packages)
+	@scripts/setup test
+
+build: ## the library, the command and the examples, into build/
+	@scripts/setup demo
+	@cmake -S . -B build -G Ninja -DONEHOP_TESTS=OFF --log-level=WARNING
+	@cmake --build build -- --quiet
+
+demo: build ## four ranks all-reduce on the best device here: time, bandwidth, verified results
+	@build/cli/onehop bench --nranks 4
+
+test: ## everything that CI runs
+	@scripts/setup test
+	@scripts/test
+
+test-gcc test-clang test-asan test-tsan: ## one part of that
+	@scripts/setup test
+	@scripts/test $(@:test-%=%)
+
+model: ## check the model of the synchronisation with Spin
+	@scripts/setup test
+	@python3 tests/model/run.py
+
+fuzz: ## every fuzzer for SECONDS=60
+	@scripts/setup test
+	@scripts/fuzz $(SECONDS)
+
+format: ## format all sources
+	@scripts/setup test
+	@scripts/format
+
+lint: ## cppcheck and clang-tidy, where installed
+	@scripts/setup test
+	@scripts/lint
+
+bench-host: ## compare with OpenMPI and MPICH, which it installs
+	@bench/host.sh
+
+install: build ## into PREFIX=/usr/local
+	@cmake --install build --prefix $(DESTDIR)$(PREFIX)
+
+clean: ## remove the build directories
+	@rm -rf build build-gcc build-clang build-asan build-tsan
