@@ -4,7 +4,7 @@
  *
  *   here                            in src/
  *   ----                            -------
- *   header, staging, result         oh_segment_t and the rings behind it (arena/layout.h)
+ *   header, staging, result         oh_segment_t and the rings for inputs and results behind it (arena/layout.h)
  *   number, staged, reduced         the words that peers wait for
  *   announce, meet, operation       announce, meet, run_together (backend/host/host.c)
  *   one_shot, two_shot, direct      run() of the file of that name in backend/host
@@ -40,7 +40,10 @@
 #define FAULTY false
 #endif
 
-/* The rings of arena/layout.h, which the mutants make too small. */
+/*
+ * How many chunks later a slot is used again: the rings of arena/layout.h never do it sooner (tests/test_ring.c), so
+ * this is the worst case. The mutants make it too soon.
+ */
 #ifndef STAGING_RING
 #define STAGING_RING 4
 #endif

@@ -36,8 +36,8 @@ RUNS = {
     "3 ranks, one aborts": ("RANKS=3 OPS=1 CHUNKS=1 ABORT", None),
     "3 ranks, one differs": ("RANKS=3 OPS=1 CHUNKS=1 MISMATCH", None),
     # The check is worth something: each of these is wrong, and is found out.
-    "mutant: staging ring of 3": ("RANKS=2 OPS=1 CHUNKS=5 STAGING_RING=3", ASSERTION),
-    "mutant: result ring of 2": ("RANKS=2 OPS=1 CHUNKS=5 RESULT_RING=2", ASSERTION),
+    "mutant: inputs three apart": ("RANKS=2 OPS=1 CHUNKS=5 STAGING_RING=3", ASSERTION),
+    "mutant: results two apart": ("RANKS=2 OPS=1 CHUNKS=5 RESULT_RING=2", ASSERTION),
     "mutant: one header": ("RANKS=2 OPS=2 CHUNKS=1 HEADER_RING=1", ASSERTION),
     "mutant: no wait for the inputs": ("RANKS=2 OPS=1 CHUNKS=2 MUTANT_NO_WAIT", ASSERTION),
     "mutant: direct without its second meeting": ("RANKS=2 OPS=1 CHUNKS=1 MUTANT_NO_SECOND_MEETING", ASSERTION),
