@@ -236,8 +236,7 @@ typedef struct onehop_comm_info {
     int device_index;       /* GPU number; -1 on the host */
     size_t workspace_bytes; /* shared memory that this rank gave, all parts together */
     size_t control_bytes;   /* of it: flags and headers */
-    size_t staging_bytes;   /* of it: inputs on their way to the peers */
-    size_t result_bytes;    /* of it: results on their way to the peers */
+    size_t staging_bytes;   /* of it: inputs and results on their way */
     const char *simd;       /* host: instruction set of the reductions */
     int cpus;               /* host: processors that the ranks together may run on */
     double signal_ns;       /* time of a one-way signal between ranks, as last measured; 0: not measured */

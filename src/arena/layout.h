@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What one rank's segment of shared memory holds, and where. The owner writes it, all ranks read it, but for the
- * poison word (arena/fault.h), and the waiters' words `sleepers` and `bell`.
+ * What one rank's segment of shared memory holds, and where.
  *
- *     0         control: oh_segment_t                                    one page
- *     4096      staging: OH_RING slots of chunk_bytes                    this rank's input, on its way to the peers
- *     results   results: OH_RING slots of chunk_bytes / nranks           its part of the output, on its way to them
+ *     control   oh_segment_t, one page: flags and headers
+ *     slots     OH_SLOTS of chunk_bytes: this rank's input on its way to the peers, and their results on the way back
  *
- * Words that are polled have two cache lines of their own: processors fetch lines in pairs.
+ * Of the control page only the owner writes, but for the poison word (arena/fault.h) and the waiters' words `sleepers`
+ * and `bell`. Words that are polled have two cache lines of their own: processors fetch lines in pairs.
  */
 #ifndef OH_ARENA_LAYOUT_H
 #define OH_ARENA_LAYOUT_H
@@ -19,7 +18,7 @@
 #include "arena/fault.h"
 
 enum {
-    OH_RING = 4,          /* slots of the staging and of the result ring; why four: backend/host/host.h */
+    OH_SLOTS = 4,         /* why four: backend/host/host.h */
     OH_HEADERS = 2,       /* headers of operations, used in turn */
     OH_INLINE_BYTES = 40, /* a message this small travels in the header itself */
     OH_LINE_PAIR = 128,
@@ -46,8 +45,8 @@ typedef struct oh_segment {
     oh_fault_t fault;
     _Alignas(OH_LINE_PAIR) _Atomic uint32_t sleepers; /* how many wait for this rank's bell */
     _Atomic uint32_t bell;                            /* futex word, changed to wake them */
-    _Alignas(OH_LINE_PAIR) _Atomic uint64_t staged;   /* this rank has staged all chunks up to this number */
-    _Alignas(OH_LINE_PAIR) _Atomic uint64_t reduced;  /* and reduced its part of all chunks up to this one */
+    _Alignas(OH_LINE_PAIR) _Atomic uint64_t staged;   /* chunks up to this number are staged */
+    _Alignas(OH_LINE_PAIR) _Atomic uint64_t reduced;  /* this rank has reduced its part of chunks up to this number */
     _Alignas(OH_LINE_PAIR) _Atomic uint64_t token;    /* probe of the signal time: rounds passed on */
     double signal_ns;                                 /* rank 0: its outcome, published by the last token */
     struct {
@@ -57,16 +56,6 @@ typedef struct oh_segment {
 
 _Static_assert(sizeof(oh_header_t) == 64, "a header is one cache line");
 _Static_assert(sizeof(oh_segment_t) <= OH_PAGE, "control fits a page");
-
-typedef struct oh_layout {
-    size_t chunk_bytes;  /* a staging slot */
-    size_t result_bytes; /* a result slot */
-    size_t results;      /* offset of the result ring */
-    size_t total;        /* bytes of a segment: at most the workspace that was asked for */
-} oh_layout_t;
-
-/* The largest slots of at most chunk_max bytes that workspace_bytes (at least OH_WORKSPACE_MIN) have room for. */
-oh_layout_t oh_layout_make(size_t workspace_bytes, int nranks, size_t chunk_max);
 
 /* Parts of a chunk begin at multiples of this many bytes: a cache line, and whole elements of every type. */
 enum { OH_PART_ALIGN = 64 };
@@ -78,5 +67,13 @@ static inline size_t oh_part_begin(size_t bytes, int index, int nranks) {
     size_t begin = each * (size_t)index;
     return begin < bytes ? begin : bytes;
 }
+
+typedef struct oh_layout {
+    size_t chunk_bytes; /* a slot */
+    size_t total;       /* bytes of a segment: at most the workspace that was asked for */
+} oh_layout_t;
+
+/* The largest slots of at most chunk_max bytes that workspace_bytes (at least OH_WORKSPACE_MIN) have room for. */
+oh_layout_t oh_layout_make(size_t workspace_bytes, size_t chunk_max);
 
 #endif

@@ -35,6 +35,7 @@ static const oh_table_row_t *find_row(const oh_question_t *q, int forced) {
     for (size_t i = 0; i < oh_host_table_rows; i++) {
         const oh_table_row_t *row = &oh_host_table[i];
         if (row->placement != q->placement || (row->registered && !q->registered)) continue;
+        if (row->from_ranks > q->nranks) continue;
         if (forced >= 0 && (int)row->algorithm != forced) continue;
         if (best == NULL || row->from_bytes <= q->bytes) best = row;
     }
@@ -57,9 +58,7 @@ oh_plan_t oh_select(const oh_question_t *q, char *reason) {
 size_t oh_select_chunk_max(void) {
     size_t most = 0;
     for (size_t i = 0; i < oh_host_table_rows; i++) {
-        if (oh_host_table[i].algorithm != OH_DIRECT && oh_host_table[i].chunk_bytes > most) {
-            most = oh_host_table[i].chunk_bytes;
-        }
+        if (oh_host_table[i].chunk_bytes > most) most = oh_host_table[i].chunk_bytes;
     }
     return most;
 }

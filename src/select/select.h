@@ -34,7 +34,7 @@ oh_plan_t oh_select(const oh_question_t *question, char *reason);
 /* The algorithm that the configuration forces: -1 for "auto"; INVALID_ARGUMENT for a name that is none. */
 onehop_result_t oh_select_forced(const char *name, int *forced);
 
-/* The largest chunk that any row of the table asks for: more workspace than that is of no use. */
+/* The largest chunk that any row of the table asks for: more workspace than that needs is of no use. */
 size_t oh_select_chunk_max(void);
 
 #endif

@@ -8,11 +8,12 @@
 
 typedef struct oh_table_row {
     oh_placement_t placement;
-    bool registered;
+    bool registered; /* the row holds for registered buffers only */
+    int from_ranks;
     size_t from_bytes;
     oh_algorithm_t algorithm;
     size_t chunk_bytes;
-    bool stream;
+    bool stream; /* as in oh_plan_t */
 } oh_table_row_t;
 
 extern const oh_table_row_t oh_host_table[];

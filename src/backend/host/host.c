@@ -7,17 +7,10 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-
 static const oh_host_algorithm_t *const algorithms[OH_ALGORITHMS] = {
     [OH_ONE_SHOT] = &oh_host_one_shot,
     [OH_TWO_SHOT] = &oh_host_two_shot,
     [OH_DIRECT] = &oh_host_direct,
-};
-
-enum {
-    PROBE_EVERY = 64,                  /* operations between two looks at the clock */
-    PROBE_INTERVAL_NS = 200 * 1000000, /* virtual processors are moved within seconds */
 };
 
 static oh_host_t *host_of(oh_backend_t *backend) { return (oh_host_t *)(void *)backend; }
@@ -34,19 +27,15 @@ static oh_plan_t make_plan(const oh_host_t *host, size_t bytes, bool registered,
     return oh_select(&question, reason);
 }
 
-/* Chooses the algorithm and the chunk numbers, which follow those of the operation before. */
+/* Chooses the algorithm, and numbers the chunks, which follow last_chunk. */
 static void prepare(oh_host_t *host, oh_host_op_t *op, uint64_t last_chunk, bool registered) {
     op->plan = make_plan(host, op->bytes, registered, NULL);
-    if (op->plan.algorithm == OH_DIRECT) op->plan.chunk_bytes = op->bytes;
+    size_t chunk =
+        op->plan.algorithm == OH_DIRECT || op->plan.chunk_bytes > op->bytes ? op->bytes : op->plan.chunk_bytes;
+    op->plan.chunk_bytes = chunk;
     op->first = last_chunk + 1;
-    op->chunks = op->bytes == 0 ? 0 : (op->bytes + op->plan.chunk_bytes - 1) / op->plan.chunk_bytes;
+    op->chunks = chunk == 0 ? 0 : (op->bytes + chunk - 1) / chunk;
     host->chunk = last_chunk + op->chunks;
-}
-
-/* Rank 0 alone decides when to measure again, so that all do it after the same operation. */
-static bool probe_is_due(const oh_host_t *host) {
-    return host->rank == 0 && host->header % PROBE_EVERY == 0 && host->topology.placement != OH_OVERSUBSCRIBED &&
-           oh_now_ns() - host->probed_ns > PROBE_INTERVAL_NS;
 }
 
 /* Says what this rank is about to do, its input (or the input's address) being in place. */
@@ -58,7 +47,7 @@ static void announce(oh_host_t *host, const oh_host_op_t *op) {
     header->dtype = (uint8_t)op->request->dtype;
     header->op = (uint8_t)op->request->op;
     header->direct = op->plan.algorithm == OH_DIRECT;
-    header->probe = probe_is_due(host);
+    header->probe = oh_host_probe_is_due(host);
     oh_host_publish(host, &header->number, host->header);
 }
 
@@ -187,8 +176,7 @@ static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
     const oh_host_t *host = (const oh_host_t *)(const void *)backend;
     info->workspace_bytes = host->layout.total;
     info->control_bytes = OH_PAGE;
-    info->staging_bytes = OH_RING * host->layout.chunk_bytes;
-    info->result_bytes = OH_RING * host->layout.result_bytes;
+    info->staging_bytes = OH_SLOTS * host->layout.chunk_bytes;
     info->simd = oh_simd_name(host->simd);
     info->cpus = host->topology.cpus;
     info->signal_ns = host->topology.signal_ns;
@@ -246,7 +234,7 @@ static void find_reductions(oh_host_t *host) {
 static onehop_result_t set_up(oh_host_t *host) {
     oh_patience_t patience = {.timeout_ms = host->config.bootstrap_timeout_ms};
     OH_TRY(oh_select_forced(host->config.algorithm, &host->forced));
-    host->layout = oh_layout_make(host->config.workspace_bytes, host->nranks, oh_select_chunk_max());
+    host->layout = oh_layout_make(host->config.workspace_bytes, oh_select_chunk_max());
     OH_TRY(oh_arena_open(host->bootstrap, host->layout.total, &patience, &host->arena));
     for (int r = 0; r < host->nranks; r++) {
         host->segment[r] = (oh_segment_t *)(void *)host->arena.base[r];

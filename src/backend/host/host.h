@@ -20,18 +20,20 @@
  * it saw every peer's header h-1. A peer that has published h-1 has ended h-2, and reads no header h-2 any more. So
  * when header h replaces header h-2 nobody reads it.
  *
- * Staging ring. A rank publishes chunk j (word `staged`, or the header for an operation's first chunk) only after it
- * has reduced chunk j-2 [R1: at most one chunk is staged ahead], and it reduces j only after it has seen that every
- * peer published j [R2]. Chunk j goes into slot j % 4, over chunk j-4. By R1 I have reduced j-2, so by R2 every peer
- * has published j-2, so by R1 every peer has reduced j-4: nobody reads that slot any more. Three slots would not do.
+ * Slots. Chunk j lies in slot j % 4 of every rank. A rank publishes chunk j (word `staged`, or the header for an
+ * operation's first chunk) only after it has reduced chunk j-2 [R1: at most one chunk is staged ahead], and it reduces
+ * j only after it has seen that every peer published j [R2]. So when a rank puts j over j-4 it has reduced j-2, hence
+ * by R2 every peer had published j-2, hence by R1 every peer had reduced j-4 and reads it no more. Three slots would
+ * not do.
  *
- * Result ring (two_shot). A rank writes the result of chunk j into slot j % 4 when it reduces j, over chunk j-4's. By
- * R2 every peer has then published j; in a two_shot a rank publishes j after it has gathered j-3 [R3: stage j, reduce
- * j-1, gather j-2 is the order of work], and at the end of an operation it has gathered everything. So every peer
- * has gathered j-4. (Slot j % 3 would do, barely; one size of ring is simpler.)
+ * In a two_shot the peers also write: after R2, rank p reads its part of chunk j in everybody's slot, puts the result
+ * in its place, and publishes `reduced` j. Parts are apart, and nobody else touches that part between the owner's
+ * publishing and p's. The owner reads the slot after it has seen `reduced` j of all, and it does so (gather) before it
+ * stages j+3 [R3: the order of work is stage j+1, reduce j, gather j-1] or ends the operation: it cannot overwrite what
+ * it has not taken, nor be overtaken by a peer's write.
  *
- * direct reads and writes the peers' buffers between two meetings of all ranks: the headers, and the word `reduced`.
- * It takes one chunk number for the second meeting and no slot, so that R1 and R2 hold for it trivially.
+ * direct does the same to the peers' buffers instead of slots, between two meetings of all ranks: the headers, and the
+ * word `reduced`. It takes one chunk number for the second meeting, so that R1 and R2 hold for it trivially.
  *
  * tests/model checks all this with Spin.
  */
@@ -67,7 +69,8 @@ typedef struct oh_host {
     uint64_t chunk;              /* last chunk number that an operation has used */
     uint64_t operation; /* all-reduces begun, for people; `header` runs ahead of it where headers are sent twice */
     uint64_t token;     /* rounds of the probe so far */
-    int64_t probed_ns;  /* rank 0: when the signal time was last measured */
+    int64_t probe_ns;   /* rank 0: when to measure the signal time again */
+    int64_t probe_interval_ns; /* and how long after that */
 } oh_host_t;
 
 /* One operation under way. */
@@ -95,12 +98,9 @@ static inline oh_header_t *oh_host_header(const oh_host_t *host, int rank) {
     return &host->segment[rank]->ring[host->header % OH_HEADERS].header;
 }
 
-/* Slots of chunk j in rank's segment. */
-static inline unsigned char *oh_host_staging(const oh_host_t *host, int rank, uint64_t j) {
-    return host->arena.base[rank] + OH_PAGE + j % OH_RING * host->layout.chunk_bytes;
-}
-static inline unsigned char *oh_host_result(const oh_host_t *host, int rank, uint64_t j) {
-    return host->arena.base[rank] + host->layout.results + j % OH_RING * host->layout.result_bytes;
+/* rank's slot for the op's chunk c = 0, 1, ... */
+static inline unsigned char *oh_host_slot(const oh_host_t *host, const oh_host_op_t *op, int rank, uint64_t c) {
+    return host->arena.base[rank] + OH_PAGE + (op->first + c) % OH_SLOTS * host->layout.chunk_bytes;
 }
 
 /* Bytes of the op's chunk number c = 0, 1, ...: all plan.chunk_bytes long but the last. */
@@ -121,6 +121,9 @@ onehop_result_t oh_host_wait_all(oh_host_t *host, size_t offset, uint64_t value)
 
 /* Breaks the communicator if the process of a peer is gone; `when` says what noticed it. Any thread. */
 onehop_result_t oh_host_find_lost(oh_host_t *host, const char *when);
+
+/* Rank 0 alone decides when to measure again, and says so in its header, so that all do it after the same operation. */
+bool oh_host_probe_is_due(const oh_host_t *host);
 
 /* Collective, between operations: measures the signal time and places the ranks by it. */
 onehop_result_t oh_host_probe(oh_host_t *host);

@@ -8,8 +8,8 @@
 #include "backend/host/host.h"
 
 static void stage_chunk(oh_host_t *host, const oh_host_op_t *op, uint64_t c) {
-    oh_copy(oh_host_staging(host, host->rank, op->first + c), op->send + c * op->plan.chunk_bytes,
-            oh_host_chunk_length(op, c), OH_STORE_CACHED);
+    oh_copy(oh_host_slot(host, op, host->rank, c), op->send + c * op->plan.chunk_bytes, oh_host_chunk_length(op, c),
+            OH_STORE_CACHED);
 }
 
 static void stage(oh_host_t *host, const oh_host_op_t *op) {
@@ -23,8 +23,7 @@ static void stage(oh_host_t *host, const oh_host_op_t *op) {
 static void reduce_chunk(oh_host_t *host, const oh_host_op_t *op, uint64_t c) {
     const void *src[ONEHOP_MAX_RANKS];
     for (int r = 0; r < host->nranks; r++) {
-        src[r] =
-            op->bytes <= OH_INLINE_BYTES ? oh_host_header(host, r)->u.data : oh_host_staging(host, r, op->first + c);
+        src[r] = op->bytes <= OH_INLINE_BYTES ? oh_host_header(host, r)->u.data : oh_host_slot(host, op, r, c);
     }
     src[host->rank] = op->send + c * op->plan.chunk_bytes;
     void *dst = op->recv + c * op->plan.chunk_bytes;

@@ -8,7 +8,27 @@
 #include "backend/host/host.h"
 #include "base/clock.h"
 
-enum { ROUNDS = 24 };
+enum {
+    ROUNDS = 24,
+    OPERATIONS = 64 /* between two looks at the clock */
+};
+
+static const int64_t interval_min_ns = 1000000; /* at first: new processes are still being spread over the processors */
+static const int64_t interval_max_ns = 200000000; /* later: virtual processors are moved within seconds */
+
+bool oh_host_probe_is_due(const oh_host_t *host) {
+    return host->rank == 0 && host->header % OPERATIONS == 0 && host->topology.placement != OH_OVERSUBSCRIBED &&
+           oh_now_ns() > host->probe_ns;
+}
+
+/* Doubles the interval up to its limit. */
+static void schedule(oh_host_t *host) {
+    int64_t interval = host->probe_interval_ns * 2;
+    if (interval < interval_min_ns) interval = interval_min_ns;
+    if (interval > interval_max_ns) interval = interval_max_ns;
+    host->probe_interval_ns = interval;
+    host->probe_ns = oh_now_ns() + interval;
+}
 
 static void pass_on(oh_host_t *host, uint64_t round) {
     oh_host_publish(host, &host->segment[host->rank]->token, round);
@@ -39,7 +59,7 @@ onehop_result_t oh_host_probe(oh_host_t *host) {
     if (host->rank == 0) {
         first->signal_ns = (double)best / host->nranks;
         pass_on(host, last);
-        host->probed_ns = oh_now_ns();
+        schedule(host);
     } else {
         OH_TRY(oh_host_wait(host, 0, &first->token, last));
         pass_on(host, last);
