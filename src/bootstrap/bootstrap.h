@@ -2,11 +2,14 @@
 /*
  * How ranks find each other, and what they say before shared memory exists (and again when they register buffers).
  *
- *   card.[ch]        what a rank tells the others of itself; encoding, and the check that all agree (pure functions)
- *   rendezvous.[ch]  all-gather of cards through a Unix or TCP socket that rank 0 listens on
- *   mesh.[ch]        a Unix socket between every two processes: messages, descriptors (SCM_RIGHTS), and notice of death
- *   local.[ch]       the same for ranks that are threads of one process
- *   bootstrap.c      opens one of them: rendezvous or the caller's all-gather, then the mesh
+ *   bootstrap.c   opens one of two transports, and checks that the ranks agree:
+ *   mesh*.[ch]    for processes: a Unix socket between every two; messages, descriptors (SCM_RIGHTS), notice of death
+ *   local.[ch]    for threads of one process, and for a rank alone
+ *   transport.*   what both have in common
+ *   card.[ch]     what a rank tells the others of itself; encoding, and the check that all agree (pure functions)
+ *   rendezvous*   all-gather of cards between processes, unless the caller brings one: rank 0 listens (address, listen)
+ *                 and gathers (hub), the others join
+ *   sock, wire    what little all need of sockets and bytes
  */
 #ifndef OH_BOOTSTRAP_BOOTSTRAP_H
 #define OH_BOOTSTRAP_BOOTSTRAP_H
@@ -25,11 +28,8 @@ typedef struct oh_local_group oh_local_group_t;
  * error. */
 typedef onehop_result_t (*oh_interrupt_fn)(void *ctx);
 
-/*
- * Meets the other ranks as `config` says, exchanges cards (mine is completed by this call: pid, contact, ...), checks
- * that they agree, connects. All by config->bootstrap_timeout_ms. Returns, on success, cards of all ranks in *cards
- * (nranks of them, owned by the bootstrap).
- */
+/* Meets the other ranks as `config` says, exchanges cards, checks that they agree, connects: all within
+ * config->bootstrap_timeout_ms. */
 onehop_result_t oh_bootstrap_open(const oh_config_t *config, oh_bootstrap_t **out);
 
 /* Ranks as threads: make a group for nranks, open one bootstrap per rank (each on its own thread), release the group.
@@ -68,7 +68,7 @@ onehop_result_t oh_bootstrap_exchange_fd(oh_bootstrap_t *b, const char *what, in
  */
 int oh_bootstrap_gone(oh_bootstrap_t *b, bool *gone);
 
-void oh_bootstrap_close(oh_bootstrap_t *b);
 /* In a child made by fork: frees and closes, and tells nobody. */
+void oh_bootstrap_close(oh_bootstrap_t *b);
 
 #endif

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "bootstrap/mesh.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "bootstrap/mesh_peer.h"
+#include "bootstrap/sock.h"
+
+static oh_mesh_t *mesh_of(oh_transport_t *transport) { return (oh_mesh_t *)(void *)transport; }
+
+oh_transport_t *oh_mesh_transport(oh_mesh_t *mesh) { return &mesh->transport; }
+
+onehop_result_t oh_mesh_lost(const oh_mesh_t *mesh, int rank, const char *when) {
+    return oh_fail(ONEHOP_PEER_LOST, "rank %d (pid %d) has died or left; it was needed for %s", rank,
+                   (int)mesh->peers[rank].pid, when);
+}
+
+onehop_result_t oh_mesh_tell(oh_mesh_t *mesh, onehop_result_t code) {
+    const char *text = onehop_last_error();
+    oh_exchange_t exchange = oh_exchange_make("", strlen(text), false);
+    oh_message_t message = oh_message_make(OH_MESSAGE_FAILURE, (int)code, &exchange);
+    for (int r = 0; r < mesh->nranks; r++) {
+        /* Best effort: who cannot be told notices when this rank hangs up. */
+        if (mesh->peers[r].socket >= 0) (void)oh_message_send(mesh->peers[r].socket, &message, text, -1);
+    }
+    return code;
+}
+
+onehop_result_t oh_mesh_told(const oh_message_t *message, const unsigned char *text) {
+    return oh_fail((onehop_result_t)message->code, "%.*s", (int)message->exchange.bytes, (const char *)text);
+}
+
+/* ---- an exchange ---- */
+
+/* One exchange under way: what this rank gives, where what comes goes. */
+typedef struct round {
+    oh_mesh_t *mesh;
+    oh_exchange_t exchange;
+    const void *mine;
+    int fd;
+    unsigned char *all; /* NULL if no bytes are exchanged */
+    int *fds;           /* NULL if no descriptors are */
+    char when[48];      /* for errors */
+    const oh_patience_t *patience;
+} round_t;
+
+static onehop_result_t lost(const round_t *round, int rank) {
+    /* A rank that broke the communicator may have left already: what it broke it with is the better answer. */
+    OH_TRY(oh_patience_ask(round->patience));
+    return oh_mesh_tell(round->mesh, oh_mesh_lost(round->mesh, rank, round->when));
+}
+
+static void send_to(const round_t *round, oh_peer_t *peer) {
+    oh_message_t message = oh_message_make(OH_MESSAGE_DATA, 0, &round->exchange);
+    oh_delivery_t outcome = oh_message_send(peer->socket, &message, round->mine, round->fd);
+    peer->crowded = outcome == OH_DELIVERY_CROWDED;
+    /* Who has hung up may still have said all that is needed of it, so only receiving decides. */
+    peer->sent = outcome == OH_DELIVERY_DONE || outcome == OH_DELIVERY_CLOSED;
+}
+
+/* ended: the peer's process was seen to have ended, so that nothing can come that is not here. */
+static onehop_result_t receive_from(const round_t *round, int rank, bool ended) {
+    oh_peer_t *peer = &round->mesh->peers[rank];
+    oh_message_t message;
+    unsigned char bytes[OH_EXCHANGE_MAX];
+    int fd;
+    oh_delivery_t outcome = oh_message_receive(peer->socket, &message, bytes, &fd);
+    if (outcome == OH_DELIVERY_LATER) return ended ? lost(round, rank) : ONEHOP_SUCCESS;
+    if (outcome == OH_DELIVERY_NO_ROOM) {
+        errno = EMFILE;
+        return oh_mesh_tell(round->mesh, oh_fail_errno("rank %d cannot receive the descriptor of rank %d in %s",
+                                                       round->mesh->rank, rank, round->when));
+    }
+    if (outcome != OH_DELIVERY_DONE) return lost(round, rank);
+    if (message.kind == OH_MESSAGE_FAILURE) {
+        OH_TRY(oh_patience_ask(round->patience));
+        return oh_mesh_tell(round->mesh, oh_mesh_told(&message, bytes));
+    }
+    peer->received = true;
+    peer->exchange = message.exchange;
+    bool same = oh_exchange_equal(&message.exchange, &round->exchange);
+    if (same && round->all != NULL)
+        memcpy(round->all + (size_t)rank * message.exchange.bytes, bytes, message.exchange.bytes);
+    if (same && round->fds != NULL) {
+        round->fds[rank] = fd;
+    } else {
+        oh_close(&fd);
+    }
+    return ONEHOP_SUCCESS;
+}
+
+static onehop_result_t late(const round_t *round) {
+    const oh_mesh_t *mesh = round->mesh;
+    bool missing[ONEHOP_MAX_RANKS] = {false};
+    char ranks[OH_RANKS_TEXT], process[24] = "";
+    int count = 0;
+    for (int r = 0; r < mesh->nranks; r++) {
+        missing[r] = r != mesh->rank && !(mesh->peers[r].received && mesh->peers[r].sent);
+        if (!missing[r]) continue;
+        count++;
+        snprintf(process, sizeof process, " (pid %d)", (int)mesh->peers[r].pid);
+    }
+    oh_ranks_text(missing, mesh->nranks, ranks);
+    return oh_mesh_tell(round->mesh,
+                        oh_fail(ONEHOP_TIMEOUT, "%s%s of %d did not come to %s within %d ms", ranks,
+                                count == 1 ? process : "", mesh->nranks, round->when, round->patience->timeout_ms));
+}
+
+/* Waits until a peer can be served, a slice has passed, or the deadline. */
+static onehop_result_t serve(const round_t *round, int64_t deadline) {
+    oh_mesh_t *mesh = round->mesh;
+    struct pollfd entries[2 * ONEHOP_MAX_RANKS];
+    bool crowded = false;
+    for (int r = 0; r < mesh->nranks; r++) {
+        const oh_peer_t *peer = &mesh->peers[r];
+        bool idle = r == mesh->rank || (peer->sent && peer->received);
+        short events = (short)((peer->received ? 0 : POLLIN) | (peer->sent || peer->crowded ? 0 : POLLOUT));
+        entries[2 * r] = (struct pollfd){.fd = idle ? -1 : peer->socket, .events = events};
+        entries[2 * r + 1] = (struct pollfd){.fd = idle || peer->received ? -1 : peer->process, .events = POLLIN};
+        crowded = crowded || (!idle && peer->crowded);
+    }
+    int64_t slice_end = oh_deadline_in(crowded ? 1 : OH_WAIT_SLICE_MS);
+    if (oh_poll_until(entries, 2 * (size_t)mesh->nranks, slice_end < deadline ? slice_end : deadline) < 0) {
+        return oh_mesh_tell(mesh, oh_fail_errno("poll"));
+    }
+    for (int r = 0; r < mesh->nranks; r++) {
+        oh_peer_t *peer = &mesh->peers[r];
+        bool ready = entries[2 * r].revents != 0, ended = entries[2 * r + 1].revents != 0;
+        if (peer->crowded || (ready && !peer->sent)) send_to(round, peer);
+        if ((ready || ended) && !peer->received) OH_TRY(receive_from(round, r, ended));
+    }
+    return ONEHOP_SUCCESS;
+}
+
+static bool finished(const oh_mesh_t *mesh) {
+    for (int r = 0; r < mesh->nranks; r++) {
+        if (r != mesh->rank && !(mesh->peers[r].sent && mesh->peers[r].received)) return false;
+    }
+    return true;
+}
+
+/* Each rank compares all with rank 0's, so that all find the same. */
+static onehop_result_t compare(const round_t *round) {
+    oh_mesh_t *mesh = round->mesh;
+    mesh->peers[mesh->rank].exchange = round->exchange;
+    for (int r = 1; r < mesh->nranks; r++) {
+        const oh_exchange_t *first = &mesh->peers[0].exchange, *other = &mesh->peers[r].exchange;
+        if (!oh_exchange_equal(first, other)) return oh_exchange_mismatch(0, first, r, other);
+    }
+    return ONEHOP_SUCCESS;
+}
+
+static onehop_result_t run(const round_t *round) {
+    oh_mesh_t *mesh = round->mesh;
+    const int64_t deadline = oh_deadline_in(round->patience->timeout_ms);
+    for (int r = 0; r < mesh->nranks; r++) {
+        if (r == mesh->rank) continue;
+        mesh->peers[r].received = false;
+        send_to(round, &mesh->peers[r]);
+    }
+    while (!finished(mesh)) {
+        OH_TRY(oh_patience_ask(round->patience));
+        if (oh_now_ns() >= deadline) return late(round);
+        OH_TRY(serve(round, deadline));
+    }
+    return compare(round);
+}
+
+static onehop_result_t allgather(oh_transport_t *transport, const char *what, const void *mine, void *all,
+                                 size_t bytes_each, const oh_patience_t *patience) {
+    round_t round = {.mesh = mesh_of(transport),
+                     .exchange = oh_exchange_make(what, bytes_each, false),
+                     .mine = mine,
+                     .fd = -1,
+                     .all = all,
+                     .patience = patience};
+    snprintf(round.when, sizeof round.when, "\"%s\"", round.exchange.what);
+    memcpy(round.all + (size_t)round.mesh->rank * bytes_each, mine, bytes_each);
+    return run(&round);
+}
+
+static onehop_result_t exchange_fd(oh_transport_t *transport, const char *what, int fd, int *fds,
+                                   const oh_patience_t *patience) {
+    round_t round = {.mesh = mesh_of(transport),
+                     .exchange = oh_exchange_make(what, 0, true),
+                     .fd = fd,
+                     .fds = fds,
+                     .patience = patience};
+    snprintf(round.when, sizeof round.when, "\"%s\"", round.exchange.what);
+    int nranks = round.mesh->nranks;
+    for (int r = 0; r < nranks; r++) fds[r] = -1;
+    onehop_result_t result = run(&round);
+    for (int r = 0; result != ONEHOP_SUCCESS && r < nranks; r++) oh_close(&fds[r]);
+    return result;
+}
+
+/* ---- the rest of the interface ---- */
+
+/* Reads nothing but descriptors that do not change while the mesh stands: any thread may call it. */
+static int count_gone(oh_transport_t *transport, bool *gone) {
+    const oh_mesh_t *mesh = mesh_of(transport);
+    struct pollfd entries[2 * ONEHOP_MAX_RANKS];
+    for (int r = 0; r < mesh->nranks; r++) {
+        entries[2 * r] = (struct pollfd){.fd = mesh->peers[r].socket, .events = POLLRDHUP};
+        entries[2 * r + 1] = (struct pollfd){.fd = mesh->peers[r].process, .events = POLLIN};
+        gone[r] = false;
+    }
+    if (oh_poll_until(entries, 2 * (size_t)mesh->nranks, 0) <= 0) return 0;
+    int count = 0;
+    for (int r = 0; r < mesh->nranks; r++) {
+        gone[r] = entries[2 * r].revents != 0 || entries[2 * r + 1].revents != 0;
+        count += gone[r];
+    }
+    return count;
+}
+
+static pid_t pid_of(const oh_transport_t *transport, int rank) {
+    return ((const oh_mesh_t *)(const void *)transport)->peers[rank].pid;
+}
+
+static void close_transport(oh_transport_t *transport) { oh_mesh_close(mesh_of(transport)); }
+
+/* Closes and no more: in a child made by fork these are copies, whose originals the peers still talk to. */
+void oh_mesh_close(oh_mesh_t *mesh) {
+    oh_close(&mesh->listener);
+    for (int r = 0; r < ONEHOP_MAX_RANKS; r++) {
+        oh_close(&mesh->peers[r].socket);
+        oh_close(&mesh->peers[r].process);
+    }
+    free(mesh);
+}
+
+static onehop_result_t listen_on(const char *name, int *out) {
+    struct sockaddr_un address;
+    socklen_t length = oh_unix_address(name, &address);
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) return oh_fail_errno("socket");
+    if (bind(fd, (const struct sockaddr *)(const void *)&address, length) != 0 ||
+        listen(fd, 2 * ONEHOP_MAX_RANKS) != 0) {
+        onehop_result_t result = oh_fail_errno("cannot listen on the Unix socket %s", name);
+        close(fd);
+        return result;
+    }
+    *out = fd;
+    return ONEHOP_SUCCESS;
+}
+
+onehop_result_t oh_mesh_open(oh_card_t *mine, oh_mesh_t **out) {
+    static const oh_transport_ops_t ops = {allgather, exchange_fd, count_gone, pid_of, close_transport};
+    unsigned char name[OH_CARD_NONCE_BYTES];
+    OH_TRY(oh_random(name, sizeof name));
+    OH_TRY(oh_random(mine->nonce, sizeof mine->nonce));
+    int length = snprintf(mine->contact, sizeof mine->contact, "@onehop-");
+    for (size_t i = 0; i < sizeof name; i++) {
+        length += snprintf(mine->contact + length, sizeof mine->contact - (size_t)length, "%02x", name[i]);
+    }
+    oh_mesh_t *mesh = calloc(1, sizeof *mesh);
+    if (mesh == NULL) return oh_fail(ONEHOP_OUT_OF_MEMORY, "out of memory");
+    mesh->transport.ops = &ops;
+    mesh->listener = -1;
+    for (int r = 0; r < ONEHOP_MAX_RANKS; r++) mesh->peers[r].socket = mesh->peers[r].process = -1;
+    onehop_result_t result = listen_on(mine->contact, &mesh->listener);
+    if (result != ONEHOP_SUCCESS) {
+        oh_mesh_close(mesh);
+        return result;
+    }
+    *out = mesh;
+    return ONEHOP_SUCCESS;
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How the mesh comes to be: each rank calls those before it, and lets those after it in. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/status.h"
+#include "bootstrap/mesh_peer.h"
+#include "bootstrap/sock.h"
+
+static const char when_connecting[] = "connecting all ranks";
+
+/* Callers who have not yet said who they are. Anyone on the machine can call, so their number is bounded. */
+enum { VISITORS_MAX = 2 * ONEHOP_MAX_RANKS };
+
+typedef struct gathering {
+    oh_mesh_t *mesh;
+    const oh_card_t *cards;
+    int visitors[VISITORS_MAX]; /* oldest first */
+    int visitor_count;
+} gathering_t;
+
+onehop_result_t oh_mesh_watch(oh_mesh_t *mesh, int rank, const char *when) {
+    oh_peer_t *peer = &mesh->peers[rank];
+    if (peer->process >= 0 || peer->pid <= 0) return ONEHOP_SUCCESS;
+    peer->process = (int)syscall(SYS_pidfd_open, peer->pid, 0);
+    if (peer->process >= 0) return ONEHOP_SUCCESS;
+    if (errno == ESRCH) return oh_mesh_lost(mesh, rank, when);
+    if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
+        return oh_fail_errno("cannot watch the process of rank %d: pidfd_open", rank);
+    }
+    return ONEHOP_SUCCESS; /* an old kernel, or a sandbox that forbids it: its socket will tell */
+}
+
+static bool is_ours(int socket, struct ucred *owner) {
+    return oh_socket_owner(socket, owner) && owner->uid == geteuid();
+}
+
+/* ---- calling ---- */
+
+static onehop_result_t connect_to(const gathering_t *g, int rank, int socket, int64_t deadline) {
+    struct sockaddr_un address;
+    socklen_t length = oh_unix_address(g->cards[rank].contact, &address);
+    while (connect(socket, (const struct sockaddr *)(const void *)&address, length) != 0) {
+        if (errno == EINTR) continue;
+        if (errno == ECONNREFUSED) return oh_mesh_lost(g->mesh, rank, when_connecting);
+        if (errno != EAGAIN) return oh_fail_errno("cannot connect to rank %d at %s", rank, g->cards[rank].contact);
+        /* Strangers fill its queue, for now. */
+        if (oh_ms_until(deadline) == 0) {
+            return oh_fail(ONEHOP_TIMEOUT, "rank %d (pid %d) did not accept a connection in time", rank,
+                           g->cards[rank].pid);
+        }
+        oh_pause_ms(1, deadline);
+    }
+    return ONEHOP_SUCCESS;
+}
+
+static onehop_result_t call(const gathering_t *g, int rank, int64_t deadline) {
+    oh_mesh_t *mesh = g->mesh;
+    oh_peer_t *peer = &mesh->peers[rank];
+    peer->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (peer->socket < 0) return oh_fail_errno("socket");
+    OH_TRY(connect_to(g, rank, peer->socket, deadline));
+    struct ucred owner;
+    if (!is_ours(peer->socket, &owner)) {
+        return oh_fail(ONEHOP_SYSTEM_ERROR, "the socket of rank %d, %s, belongs to another user", rank,
+                       g->cards[rank].contact);
+    }
+    peer->pid = owner.pid;
+    oh_exchange_t exchange = oh_exchange_make("hello", OH_CARD_NONCE_BYTES, false);
+    oh_message_t hello = oh_message_make(OH_MESSAGE_HELLO, mesh->rank, &exchange);
+    if (oh_message_send(peer->socket, &hello, g->cards[mesh->rank].nonce, -1) != OH_DELIVERY_DONE) {
+        return oh_mesh_lost(mesh, rank, when_connecting);
+    }
+    return oh_mesh_watch(mesh, rank, when_connecting);
+}
+
+/* ---- letting in ---- */
+
+static void dismiss(gathering_t *g, int index) {
+    g->visitor_count--;
+    memmove(&g->visitors[index], &g->visitors[index + 1], (size_t)(g->visitor_count - index) * sizeof g->visitors[0]);
+}
+
+static onehop_result_t accept_visitors(gathering_t *g) {
+    for (;;) {
+        int socket = accept4(g->mesh->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        struct ucred owner;
+        if (socket < 0) {
+            if (errno == EINTR || errno == ECONNABORTED) continue;
+            return errno == EAGAIN ? ONEHOP_SUCCESS : oh_fail_errno("accept");
+        }
+        if (!is_ours(socket, &owner)) {
+            close(socket);
+            continue;
+        }
+        if (g->visitor_count == VISITORS_MAX) {
+            close(g->visitors[0]);
+            dismiss(g, 0);
+        }
+        g->visitors[g->visitor_count++] = socket;
+    }
+}
+
+/* The rank that the message proves its sender to be, or -1. */
+static int recognize(const gathering_t *g, const oh_message_t *message, const unsigned char *bytes) {
+    int rank = message->code;
+    if (message->kind != OH_MESSAGE_HELLO || message->exchange.bytes != OH_CARD_NONCE_BYTES) return -1;
+    if (rank <= g->mesh->rank || rank >= g->mesh->nranks || g->mesh->peers[rank].socket >= 0) return -1;
+    return memcmp(bytes, g->cards[rank].nonce, OH_CARD_NONCE_BYTES) == 0 ? rank : -1;
+}
+
+/* Hears what visitor `index` has to say; it becomes a peer, is shown out, or stays a visitor. */
+static onehop_result_t hear(gathering_t *g, int index) {
+    int socket = g->visitors[index], fd;
+    oh_message_t message;
+    unsigned char bytes[OH_EXCHANGE_MAX];
+    oh_delivery_t outcome = oh_message_receive(socket, &message, bytes, &fd);
+    oh_close(&fd);
+    if (outcome == OH_DELIVERY_LATER) return ONEHOP_SUCCESS;
+    dismiss(g, index);
+    int rank = outcome == OH_DELIVERY_DONE ? recognize(g, &message, bytes) : -1;
+    struct ucred owner;
+    if (rank < 0 || !oh_socket_owner(socket, &owner)) {
+        close(socket);
+        return ONEHOP_SUCCESS;
+    }
+    g->mesh->peers[rank].socket = socket;
+    g->mesh->peers[rank].pid = owner.pid;
+    return oh_mesh_watch(g->mesh, rank, when_connecting);
+}
+
+/* ---- until all are connected ---- */
+
+/* A peer has hung up or its process has ended before all were connected: it may have said why. */
+static onehop_result_t last_words(const oh_mesh_t *mesh, int rank) {
+    int socket = mesh->peers[rank].socket, fd;
+    oh_message_t message;
+    unsigned char bytes[OH_EXCHANGE_MAX];
+    while (socket >= 0 && oh_message_receive(socket, &message, bytes, &fd) == OH_DELIVERY_DONE) {
+        oh_close(&fd);
+        if (message.kind == OH_MESSAGE_FAILURE) return oh_mesh_told(&message, bytes);
+    }
+    return oh_mesh_lost(mesh, rank, when_connecting);
+}
+
+/* Waits for news: visitors, what they say, and the loss of a rank. */
+static onehop_result_t receive_visitors(gathering_t *g, int64_t deadline) {
+    oh_mesh_t *mesh = g->mesh;
+    struct pollfd entries[1 + 2 * ONEHOP_MAX_RANKS + VISITORS_MAX];
+    struct pollfd *sockets = entries + 1, *processes = sockets + mesh->nranks, *visitors = processes + mesh->nranks;
+    const int visitor_count = g->visitor_count;
+    entries[0] = (struct pollfd){.fd = mesh->listener, .events = POLLIN};
+    for (int r = 0; r < mesh->nranks; r++) {
+        sockets[r] = (struct pollfd){.fd = mesh->peers[r].socket, .events = POLLRDHUP};
+        processes[r] = (struct pollfd){.fd = mesh->peers[r].process, .events = POLLIN};
+    }
+    for (int i = 0; i < visitor_count; i++) visitors[i] = (struct pollfd){.fd = g->visitors[i], .events = POLLIN};
+    size_t count = 1 + 2 * (size_t)mesh->nranks + (size_t)visitor_count;
+    if (oh_poll_until(entries, count, deadline) < 0) return oh_fail_errno("poll");
+    /* From the last to the first, as those who are heard leave the list. */
+    for (int i = visitor_count - 1; i >= 0; i--) {
+        if (visitors[i].revents != 0) OH_TRY(hear(g, i));
+    }
+    for (int r = 0; r < mesh->nranks; r++) {
+        if (sockets[r].revents != 0 || processes[r].revents != 0) return last_words(mesh, r);
+    }
+    return entries[0].revents != 0 ? accept_visitors(g) : ONEHOP_SUCCESS;
+}
+
+static int find_absent(const oh_mesh_t *mesh, bool *absent) {
+    int count = 0;
+    for (int r = 0; r < mesh->nranks; r++) count += absent[r] = r != mesh->rank && mesh->peers[r].socket < 0;
+    return count;
+}
+
+static onehop_result_t gather(gathering_t *g, int64_t deadline, int timeout_ms) {
+    oh_mesh_t *mesh = g->mesh;
+    const oh_card_t *me = &g->cards[mesh->rank];
+    mesh->peers[mesh->rank].pid = getpid();
+    for (int r = 0; r < mesh->nranks; r++) {
+        /* Its own word for its process holds good here only if processes have the same numbers here. */
+        if (r == mesh->rank || g->cards[r].pid_namespace != me->pid_namespace) continue;
+        mesh->peers[r].pid = g->cards[r].pid;
+        OH_TRY(oh_mesh_watch(mesh, r, when_connecting));
+    }
+    for (int r = 0; r < mesh->rank; r++) OH_TRY(call(g, r, deadline));
+    bool absent[ONEHOP_MAX_RANKS];
+    while (find_absent(mesh, absent) > 0) {
+        if (oh_ms_until(deadline) == 0) {
+            char ranks[OH_RANKS_TEXT];
+            oh_ranks_text(absent, mesh->nranks, ranks);
+            return oh_fail(ONEHOP_TIMEOUT, "%s of %d met the others but did not connect to rank %d within %d ms", ranks,
+                           mesh->nranks, mesh->rank, timeout_ms);
+        }
+        OH_TRY(receive_visitors(g, deadline));
+    }
+    return ONEHOP_SUCCESS;
+}
+
+onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int rank, int nranks, int64_t deadline,
+                                int timeout_ms) {
+    mesh->rank = rank;
+    mesh->nranks = nranks;
+    gathering_t g = {.mesh = mesh, .cards = cards};
+    onehop_result_t result = gather(&g, deadline, timeout_ms);
+    for (int i = 0; i < g.visitor_count; i++) close(g.visitors[i]);
+    oh_close(&mesh->listener);
+    return result == ONEHOP_SUCCESS ? result : oh_mesh_tell(mesh, result);
+}
