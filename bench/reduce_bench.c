@@ -63,7 +63,7 @@ static void bench(oh_simd_t simd, onehop_dtype_t dtype, onehop_op_t op, unsigned
     oh_reduce_fn reduce = oh_reduce_find(simd, dtype, op);
     for (size_t i = 0; i < sizeof nsrcs / sizeof nsrcs[0]; i++) {
         job_t small = {reduce, memory, nsrcs[i], 4096, 2, OH_STORE_CACHED};
-        printf("%-9s %-9s %-5s %5d %9.1f %9.1f %9.1f\n", oh_simd_name(simd), onehop_dtype_string(dtype),
+        printf("%-11s %-9s %-5s %5d %9.1f %9.1f %9.1f\n", oh_simd_name(simd), onehop_dtype_string(dtype),
                onehop_op_string(op), nsrcs[i], time_ns(&small),
                gigabytes_per_second(reduce, memory, CACHED_BYTES, nsrcs[i], dtype, OH_STORE_CACHED),
                gigabytes_per_second(reduce, memory, MEMORY_BYTES, nsrcs[i], dtype, OH_STORE_STREAM));
@@ -79,8 +79,8 @@ int main(int argc, char **argv) {
     if (memory == NULL) return 1;
     memset(memory, 0, MEMORY_BYTES);
     int lines = 0;
-    printf("%-9s %-9s %-5s %5s %9s %9s %9s\n", "simd", "dtype", "op", "nsrc", "ns (n=2)", "L2 GB/s", "mem GB/s");
-    for (oh_simd_t simd = OH_SIMD_PORTABLE; simd <= OH_SIMD_AVX512; simd++) {
+    printf("%-11s %-9s %-5s %5s %9s %9s %9s\n", "simd", "dtype", "op", "nsrc", "ns (n=2)", "L2 GB/s", "mem GB/s");
+    for (oh_simd_t simd = OH_SIMD_PORTABLE; simd < OH_SIMDS; simd++) {
         for (int d = 0; d < OH_DTYPES; d++) {
             for (int o = 0; o < OH_OPS; o++) {
                 if (!oh_simd_available(simd) || !wanted(dtype_name, onehop_dtype_string((onehop_dtype_t)d)) ||

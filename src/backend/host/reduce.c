@@ -28,6 +28,7 @@ static int has_avx512(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
 }
+static int has_avx512_bf16(void) { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 #endif
 
 /* What this build lacks has no table. */
@@ -41,9 +42,11 @@ static const instruction_set_t sets[] = {
 #if defined(__x86_64__)
     [OH_SIMD_AVX2] = {"avx2", has_avx2, &oh_reduce_avx2},
     [OH_SIMD_AVX512] = {"avx512", has_avx512, &oh_reduce_avx512},
+    [OH_SIMD_AVX512_BF16] = {"avx512_bf16", has_avx512_bf16, &oh_reduce_avx512_bf16},
 #else
     [OH_SIMD_AVX2] = {"avx2", NULL, NULL},
     [OH_SIMD_AVX512] = {"avx512", NULL, NULL},
+    [OH_SIMD_AVX512_BF16] = {"avx512_bf16", NULL, NULL},
 #endif
 };
 
@@ -52,12 +55,13 @@ const char *oh_simd_name(oh_simd_t simd) { return sets[simd].name; }
 int oh_simd_available(oh_simd_t simd) { return sets[simd].table != NULL && sets[simd].present(); }
 
 oh_simd_t oh_simd_best(void) {
-    oh_simd_t best = OH_SIMD_AVX512;
+    oh_simd_t best = OH_SIMDS - 1;
     while (!oh_simd_available(best)) best--;
     return best;
 }
 
+/* What an instruction set has nothing of its own for is found in one below it. */
 oh_reduce_fn oh_reduce_find(oh_simd_t simd, onehop_dtype_t dtype, onehop_op_t op) {
-    if (op == ONEHOP_AVG && oh_reduce_integer_average[dtype] != NULL) return oh_reduce_integer_average[dtype];
+    while (sets[simd].table == NULL || (*sets[simd].table)[dtype][op] == NULL) simd--;
     return (*sets[simd].table)[dtype][op];
 }

@@ -22,7 +22,14 @@ typedef enum oh_store {
 typedef void (*oh_reduce_fn)(void *const *dst, int ndst, const void *const *src, int nsrc, size_t count,
                              oh_store_t store);
 
-typedef enum oh_simd { OH_SIMD_PORTABLE, OH_SIMD_NEON, OH_SIMD_AVX2, OH_SIMD_AVX512 } oh_simd_t;
+typedef enum oh_simd {
+    OH_SIMD_PORTABLE,
+    OH_SIMD_NEON,
+    OH_SIMD_AVX2,
+    OH_SIMD_AVX512,
+    OH_SIMD_AVX512_BF16,
+    OH_SIMDS /* how many there are */
+} oh_simd_t;
 
 /* The widest that this processor has and this build contains. */
 oh_simd_t oh_simd_best(void);

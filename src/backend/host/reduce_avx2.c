@@ -2,10 +2,9 @@
 /* The reductions for AVX2 with F16C. */
 #if defined(__AVX2__) && defined(__F16C__)
 #define OH_VECTOR 32
-#define OH_TABLE  oh_reduce_avx2
 #include <immintrin.h>
 
-#include "backend/host/reduce_part.h"
+#include "backend/host/reduce_plain.h"
 
 OH_INLINE void oh_stream(unsigned char *p, oh_raw_t v) { _mm256_stream_si256((__m256i *)(void *)p, (__m256i)v); }
 OH_INLINE void oh_stream_fence(void) { _mm_sfence(); }
@@ -20,5 +19,7 @@ OH_INLINE oh_raw_t oh_pack_half(oh_raw_t low, oh_raw_t high) {
     return (oh_raw_t)_mm256_inserti128_si256(_mm256_castsi128_si256(l), h, 1);
 }
 
-#include "backend/host/reduce_kernel.h"
+#include "backend/host/reduce_all.h"
+
+const oh_reduce_table_t oh_reduce_avx2 = {OH_REDUCE_ALL};
 #endif

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The reduction, written once in GCC's vector extensions and compiled once per instruction set: each reduce_<simd>.c
- * says what is special to it and includes this file, which then defines the table OH_TABLE. Special are
+ * The reduction, written once in GCC's vector extensions and compiled once per instruction set. A reduce_<simd>.c says
+ * what is special to it, then includes this file. Special are
  *
- *   OH_VECTOR                 bytes of a vector
+ *   OH_VECTOR                      bytes of a vector
  *   oh_load_part, oh_store_part    the first `bytes` (1 ... OH_VECTOR-1) of a vector
  *   oh_stream, oh_stream_fence     a non-temporal store to an aligned address, and what orders such stores
- *   oh_unpack_half, oh_pack_half   fp16 to fp32 and back, to nearest even; a NaN stays one
+ *   oh_unpack_half, oh_pack_half   fp16 to and from two vectors of fp32; to nearest even
+ *   oh_pack_bfloat16               two vectors of fp32, for even and odd places, to bf16; to nearest even
+ *   oh_settle                      makes +0 of a sum's -0, and of any NaN the one NaN of our results ...
+ *   oh_settle_packed               ... unless this does, once 16-bit floats are packed
  *
  * Every element goes through the same arithmetic wherever it lies: body and tail differ only in how a vector is loaded
- * and stored. NaN results become one fixed NaN, since which operand's NaN an addition returns depends on the compiler.
+ * and stored. NaNs are settled since which operand's NaN an addition returns depends on the compiler.
  *
- * dtype and op are constants wherever they appear as parameters: all functions are inlined into one per (dtype, op).
+ * dtype and op are constants wherever they appear as parameters: all is inlined into one function per (dtype, op).
  */
 #include "backend/host/reduce_table.h"
 #include "backend/host/reduce_vector.h"
@@ -21,8 +24,8 @@ typedef struct oh_lanes {
     oh_raw_t part[2];
 } oh_lanes_t;
 
-OH_INLINE int is_half(onehop_dtype_t dtype) { return dtype == ONEHOP_FLOAT16 || dtype == ONEHOP_BFLOAT16; }
-OH_INLINE int parts(onehop_dtype_t dtype) { return is_half(dtype) ? 2 : 1; }
+OH_INLINE int parts(onehop_dtype_t dtype) { return dtype == ONEHOP_FLOAT16 || dtype == ONEHOP_BFLOAT16 ? 2 : 1; }
+OH_INLINE int is_integer(onehop_dtype_t dtype) { return dtype >= ONEHOP_INT8; }
 
 /* bf16 is the upper half of an fp32: elements at even and at odd places become a part each, without any shuffle. */
 OH_INLINE oh_lanes_t unpack(onehop_dtype_t dtype, oh_raw_t memory) {
@@ -35,26 +38,11 @@ OH_INLINE oh_lanes_t unpack(onehop_dtype_t dtype, oh_raw_t memory) {
     return x;
 }
 
-/* To nearest even. The NaNs that occur have zeros in the lower half, so that rounding leaves them alone. */
-OH_INLINE oh_u32_t round_to_bfloat16(oh_raw_t part) {
-    oh_u32_t bits = (oh_u32_t)part;
-    return bits + ((bits >> 16 & 1) + 0x7fffu);
-}
-
 OH_INLINE oh_raw_t pack(onehop_dtype_t dtype, oh_lanes_t x) {
-    oh_raw_t memory = x.part[0];
     switch (dtype) {
-    case ONEHOP_FLOAT16:
-        memory = oh_pack_half(x.part[0], x.part[1]);
-        return oh_select((oh_raw_t)((oh_i16_t)(memory & OH_FILL(u16, 0x7fff)) > 0x7c00), OH_FILL(u16, 0x7e00), memory);
-    case ONEHOP_BFLOAT16:
-        memory = (oh_raw_t)((round_to_bfloat16(x.part[0]) >> 16) | (round_to_bfloat16(x.part[1]) & 0xffff0000u));
-        return oh_select((oh_raw_t)((oh_i16_t)(memory & OH_FILL(u16, 0x7fff)) > 0x7f80), OH_FILL(u16, 0x7fc0), memory);
-    case ONEHOP_FLOAT32:
-        return oh_select((oh_raw_t)((oh_f32_t)memory != (oh_f32_t)memory), OH_FILL(u32, 0x7fc00000), memory);
-    case ONEHOP_FLOAT64:
-        return oh_select((oh_raw_t)((oh_f64_t)memory != (oh_f64_t)memory), OH_FILL(u64, 0x7ff8000000000000), memory);
-    default: return memory;
+    case ONEHOP_FLOAT16: return oh_settle_packed(oh_pack_half(x.part[0], x.part[1]), 0x7c00, 0x7e00);
+    case ONEHOP_BFLOAT16: return oh_settle_packed(oh_pack_bfloat16(x.part[0], x.part[1]), 0x7f80, 0x7fc0);
+    default: return x.part[0];
     }
 }
 
@@ -91,23 +79,12 @@ OH_INLINE oh_raw_t combine(onehop_dtype_t dtype, onehop_op_t op, oh_raw_t acc, o
     }
 }
 
-/* Sums start from +0, so that zeros of any sign sum to +0. */
-OH_INLINE oh_raw_t start(onehop_dtype_t dtype, onehop_op_t op, oh_raw_t x) {
-    return op == ONEHOP_SUM || op == ONEHOP_AVG ? combine(dtype, op, (oh_raw_t){0}, x) : x;
-}
-
 OH_INLINE oh_raw_t finish(onehop_dtype_t dtype, onehop_op_t op, oh_raw_t acc, int nsrc) {
+    if (is_integer(dtype)) return acc;
+    acc = oh_settle(dtype, acc, op == ONEHOP_SUM || op == ONEHOP_AVG);
     if (op != ONEHOP_AVG) return acc;
     return dtype == ONEHOP_FLOAT64 ? (oh_raw_t)((oh_f64_t)acc / (double)nsrc) : (oh_raw_t)((oh_f32_t)acc / (float)nsrc);
 }
-
-/* The arguments of a call, and which outputs take non-temporal stores, one bit each. */
-typedef struct oh_call {
-    void *const *dst;
-    const void *const *src;
-    int ndst, nsrc;
-    uint64_t streams;
-} oh_call_t;
 
 OH_INLINE oh_raw_t load(const unsigned char *p, size_t bytes) {
     if (bytes < OH_VECTOR) return oh_load_part(p, bytes);
@@ -124,21 +101,27 @@ OH_INLINE void store(unsigned char *p, oh_raw_t v, size_t bytes) {
     }
 }
 
-enum { UNROLL = 4 };
+/* The arguments of a call, and which outputs take non-temporal stores, one bit each. */
+typedef struct oh_call {
+    void *const *dst;
+    const void *const *src;
+    int ndst, nsrc;
+    uint64_t streams;
+} oh_call_t;
+
+/* Longer steps are slower from main memory. */
+enum { UNROLL = OH_VECTOR == 64 ? 2 : 4 };
 
 /* Reduces `vectors` (a constant) vectors at offset `at`; or the first `bytes` of one, when bytes < OH_VECTOR. */
 OH_INLINE void reduce_at(onehop_dtype_t dtype, onehop_op_t op, const oh_call_t *call, size_t at, int vectors,
                          size_t bytes) {
     oh_lanes_t acc[UNROLL];
     const unsigned char *in = (const unsigned char *)call->src[0] + at;
-    for (int v = 0; v < vectors; v++) {
-        acc[v] = unpack(dtype, load(in + v * OH_VECTOR, bytes));
-        for (int p = 0; p < parts(dtype); p++) acc[v].part[p] = start(dtype, op, acc[v].part[p]);
-    }
+    for (int v = 0; v < vectors; v++) acc[v] = unpack(dtype, load(in + v * OH_VECTOR, bytes));
     for (int s = 1; s < call->nsrc; s++) {
         in = (const unsigned char *)call->src[s] + at;
         for (int v = 0; v < vectors; v++) {
-            oh_lanes_t x = unpack(dtype, load(in + v * OH_VECTOR, bytes));
+            const oh_lanes_t x = unpack(dtype, load(in + v * OH_VECTOR, bytes));
             for (int p = 0; p < parts(dtype); p++) acc[v].part[p] = combine(dtype, op, acc[v].part[p], x.part[p]);
         }
     }
@@ -160,16 +143,23 @@ OH_INLINE void reduce_at(onehop_dtype_t dtype, onehop_op_t op, const oh_call_t *
 /* Bytes from p to the next place where a vector is aligned. */
 OH_INLINE size_t until_aligned(const void *p) { return -(uintptr_t)p % OH_VECTOR; }
 
+/* One bit for each output that is aligned `at` bytes from its start. */
+static uint64_t aligned_outputs(void *const *dst, int ndst, size_t at) {
+    uint64_t aligned = 0;
+    for (int d = 0; d < ndst; d++) aligned |= (uint64_t)(until_aligned(dst[d]) == at) << d;
+    return aligned;
+}
+
 OH_INLINE void reduce(onehop_dtype_t dtype, onehop_op_t op, void *const *dst, int ndst, const void *const *src,
                       int nsrc, size_t count, oh_store_t how) {
     oh_call_t call = {dst, src, ndst, nsrc, 0};
     size_t bytes = count << oh_dtype_shift(dtype), at = 0;
     if (how == OH_STORE_STREAM && bytes >= 2 * OH_VECTOR) {
-        /* Whole elements up to where the first output is aligned; outputs that are not aligned there are stored
+        /* Whole elements up to where the first output is aligned. Outputs that are not aligned there are stored
          * through the cache. */
         at = until_aligned(dst[0]) >> oh_dtype_shift(dtype) << oh_dtype_shift(dtype);
         if (at > 0) reduce_at(dtype, op, &call, 0, 1, at);
-        for (int d = 0; d < ndst; d++) call.streams |= (uint64_t)(until_aligned(dst[d]) == at) << d;
+        call.streams = aligned_outputs(dst, ndst, at);
     }
     for (; bytes - at >= UNROLL * OH_VECTOR; at += UNROLL * OH_VECTOR) {
         reduce_at(dtype, op, &call, at, UNROLL, OH_VECTOR);
@@ -180,31 +170,20 @@ OH_INLINE void reduce(onehop_dtype_t dtype, onehop_op_t op, void *const *dst, in
     if (bytes > at) reduce_at(dtype, op, &call, at, 1, bytes - at);
 }
 
-#define FUNCTION(dtype, op)                                                                                            \
+/* The functions of a type; OH_REDUCE_INTEGER leaves the average to reduce_average.h. */
+#define OH_REDUCE(dtype, op)                                                                                           \
     static void reduce_##dtype##_##op(void *const *dst, int ndst, const void *const *src, int nsrc, size_t count,      \
                                       oh_store_t how) {                                                                \
         reduce(ONEHOP_##dtype, ONEHOP_##op, dst, ndst, src, nsrc, count, how);                                         \
     }
-#define INTEGER_FUNCTIONS(dtype) FUNCTION(dtype, SUM) FUNCTION(dtype, PROD) FUNCTION(dtype, MIN) FUNCTION(dtype, MAX)
-#define FLOAT_FUNCTIONS(dtype)   INTEGER_FUNCTIONS(dtype) FUNCTION(dtype, AVG)
+#define OH_REDUCE_INTEGER(dtype)                                                                                       \
+    OH_REDUCE(dtype, SUM) OH_REDUCE(dtype, PROD) OH_REDUCE(dtype, MIN) OH_REDUCE(dtype, MAX)
+#define OH_REDUCE_FLOAT(dtype) OH_REDUCE_INTEGER(dtype) OH_REDUCE(dtype, AVG)
 
-FLOAT_FUNCTIONS(FLOAT32)
-FLOAT_FUNCTIONS(FLOAT16)
-FLOAT_FUNCTIONS(BFLOAT16)
-FLOAT_FUNCTIONS(FLOAT64)
-INTEGER_FUNCTIONS(INT8)
-INTEGER_FUNCTIONS(UINT8)
-INTEGER_FUNCTIONS(INT32)
-INTEGER_FUNCTIONS(UINT32)
-INTEGER_FUNCTIONS(INT64)
-INTEGER_FUNCTIONS(UINT64)
-
-#define INTEGER_ROW(dtype)                                                                                             \
-    [ONEHOP_##dtype][ONEHOP_SUM] = reduce_##dtype##_SUM, [ONEHOP_##dtype][ONEHOP_PROD] = reduce_##dtype##_PROD,        \
-    [ONEHOP_##dtype][ONEHOP_MIN] = reduce_##dtype##_MIN, [ONEHOP_##dtype][ONEHOP_MAX] = reduce_##dtype##_MAX
-#define FLOAT_ROW(dtype) INTEGER_ROW(dtype), [ONEHOP_##dtype][ONEHOP_AVG] = reduce_##dtype##_AVG
-
-const oh_reduce_table_t OH_TABLE = {
-    FLOAT_ROW(FLOAT32), FLOAT_ROW(FLOAT16), FLOAT_ROW(BFLOAT16), FLOAT_ROW(FLOAT64), INTEGER_ROW(INT8),
-    INTEGER_ROW(UINT8), INTEGER_ROW(INT32), INTEGER_ROW(UINT32), INTEGER_ROW(INT64), INTEGER_ROW(UINT64),
-};
+/* A type's row in a table. */
+#define OH_REDUCE_ROW(dtype)                                                                                           \
+    [ONEHOP_##dtype] = {[ONEHOP_SUM] = reduce_##dtype##_SUM,                                                           \
+                        [ONEHOP_PROD] = reduce_##dtype##_PROD,                                                         \
+                        [ONEHOP_MIN] = reduce_##dtype##_MIN,                                                           \
+                        [ONEHOP_MAX] = reduce_##dtype##_MAX,                                                           \
+                        [ONEHOP_AVG] = reduce_##dtype##_AVG}

@@ -2,10 +2,9 @@
 /* The reductions for NEON, which every 64-bit ARM has. */
 #if defined(__aarch64__)
 #define OH_VECTOR 16
-#define OH_TABLE  oh_reduce_neon
 #include <arm_neon.h>
 
-#include "backend/host/reduce_part.h"
+#include "backend/host/reduce_plain.h"
 
 /* C has no word for a pair of non-temporal stores here; the processors detect streams of stores by themselves. */
 OH_INLINE void oh_stream(unsigned char *p, oh_raw_t v) { memcpy(p, &v, sizeof v); }
@@ -20,5 +19,7 @@ OH_INLINE oh_raw_t oh_pack_half(oh_raw_t low, oh_raw_t high) {
     return (oh_raw_t)vcvt_high_f16_f32(vcvt_f16_f32((float32x4_t)low), (float32x4_t)high);
 }
 
-#include "backend/host/reduce_kernel.h"
+#include "backend/host/reduce_all.h"
+
+const oh_reduce_table_t oh_reduce_neon = {OH_REDUCE_ALL};
 #endif

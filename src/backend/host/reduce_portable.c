@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The reductions for any processor, with fp16 converted by integer arithmetic. */
 #define OH_VECTOR 16
-#define OH_TABLE  oh_reduce_portable
-#include "backend/host/reduce_part.h"
+#include "backend/host/reduce_plain.h"
 
 #if defined(__SSE2__)
 #include <emmintrin.h>
@@ -34,8 +33,9 @@ OH_INLINE oh_u32_t float_to_half(oh_raw_t value) {
     oh_u32_t normal = (magnitude + ((magnitude >> 13 & 1) + 0xfffu) - (112u << 23)) >> 13;
     oh_u32_t half = (oh_u32_t)oh_select((oh_raw_t)((oh_f32_t)magnitude < 0x1p-14f), (oh_raw_t)small, (oh_raw_t)normal);
     /* From halfway between the largest fp16 and 2^16, infinity. */
-    half = (oh_u32_t)oh_select((oh_raw_t)((oh_f32_t)magnitude >= 65520.0f), OH_FILL(u32, 0x7c00), (oh_raw_t)half);
-    half = (oh_u32_t)oh_select((oh_raw_t)(magnitude > 0x7f800000u), OH_FILL(u32, 0x7e00), (oh_raw_t)half);
+    half = (oh_u32_t)oh_select((oh_raw_t)((oh_f32_t)magnitude >= 65520.0f), (oh_raw_t)((oh_u32_t){0} + 0x7c00),
+                               (oh_raw_t)half);
+    half = (oh_u32_t)oh_select((oh_raw_t)(magnitude > 0x7f800000u), (oh_raw_t)((oh_u32_t){0} + 0x7e00), (oh_raw_t)half);
     return half | sign;
 }
 
@@ -47,4 +47,6 @@ OH_INLINE oh_raw_t oh_pack_half(oh_raw_t even, oh_raw_t odd) {
     return (oh_raw_t)(float_to_half(even) | float_to_half(odd) << 16);
 }
 
-#include "backend/host/reduce_kernel.h"
+#include "backend/host/reduce_all.h"
+
+const oh_reduce_table_t oh_reduce_portable = {OH_REDUCE_ALL};

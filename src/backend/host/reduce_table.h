@@ -8,10 +8,8 @@
 
 typedef oh_reduce_fn oh_reduce_table_t[OH_DTYPES][OH_OPS];
 
-/* All but integer averages. */
-extern const oh_reduce_table_t oh_reduce_portable, oh_reduce_neon, oh_reduce_avx2, oh_reduce_avx512;
-
-/* Averages of integers, for any instruction set; NULL for floats. */
-extern const oh_reduce_fn oh_reduce_integer_average[OH_DTYPES];
+/* oh_reduce_avx512_bf16 has only bfloat16; the others are complete. */
+extern const oh_reduce_table_t oh_reduce_portable, oh_reduce_neon, oh_reduce_avx2, oh_reduce_avx512,
+    oh_reduce_avx512_bf16;
 
 #endif

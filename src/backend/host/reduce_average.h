@@ -4,7 +4,7 @@
  *
  * Up to 32 bits the sum is formed in double, which holds it exactly (64 values make 38 bits). So is the quotient's
  * integer part: unless the division comes out even, the quotient is at least 1/64 away from the next integer, and it
- * is rounded by less than that.
+ * is rounded by less than that. What compilers make of these loops is good enough for so rare an operation.
  */
 #include <stdint.h>
 #include <string.h>
@@ -13,31 +13,26 @@
 
 enum { BLOCK = 64 };
 
-#define AVERAGE(type, wide)                                                                                            \
-    static void average_##type(void *const *dst, int ndst, const void *const *src, int nsrc, size_t count,             \
-                               oh_store_t store) {                                                                     \
-        (void)store;                                                                                                   \
+#define AVERAGE(dtype, type, wide)                                                                                     \
+    static void reduce_##dtype##_AVG(void *const *dst, int ndst, const void *const *src, int nsrc, size_t count,       \
+                                     oh_store_t how) {                                                                 \
+        (void)how;                                                                                                     \
         for (size_t at = 0; at < count; at += BLOCK) {                                                                 \
-            const size_t offset = at * sizeof(type##_t), n = count - at < BLOCK ? count - at : BLOCK;                  \
-            type##_t value[BLOCK];                                                                                     \
+            const size_t offset = at * sizeof(type), n = count - at < BLOCK ? count - at : BLOCK;                      \
+            type value[BLOCK];                                                                                         \
             wide sum[BLOCK] = {0};                                                                                     \
             for (int s = 0; s < nsrc; s++) {                                                                           \
                 memcpy(value, (const char *)src[s] + offset, n * sizeof value[0]);                                     \
                 for (size_t i = 0; i < n; i++) sum[i] += (wide)value[i];                                               \
             }                                                                                                          \
-            for (size_t i = 0; i < n; i++) value[i] = (type##_t)(sum[i] / (wide)nsrc);                                 \
+            for (size_t i = 0; i < n; i++) value[i] = (type)(sum[i] / (wide)nsrc);                                     \
             for (int d = 0; d < ndst; d++) memcpy((char *)dst[d] + offset, value, n * sizeof value[0]);                \
         }                                                                                                              \
     }
 
-AVERAGE(int8, double)
-AVERAGE(uint8, double)
-AVERAGE(int32, double)
-AVERAGE(uint32, double)
-AVERAGE(int64, __int128)
-AVERAGE(uint64, unsigned __int128)
-
-const oh_reduce_fn oh_reduce_integer_average[OH_DTYPES] = {
-    [ONEHOP_INT8] = average_int8,     [ONEHOP_UINT8] = average_uint8, [ONEHOP_INT32] = average_int32,
-    [ONEHOP_UINT32] = average_uint32, [ONEHOP_INT64] = average_int64, [ONEHOP_UINT64] = average_uint64,
-};
+AVERAGE(INT8, int8_t, double)
+AVERAGE(UINT8, uint8_t, double)
+AVERAGE(INT32, int32_t, double)
+AVERAGE(UINT32, uint32_t, double)
+AVERAGE(INT64, int64_t, __int128)
+AVERAGE(UINT64, uint64_t, unsigned __int128)
