@@ -15,6 +15,7 @@ ONEHOP = ("onehop", "onehop_registered", "onehop_bf16")
 SYSTEMS = PEERS + ONEHOP
 PLACEMENTS = ("near", "far", "sibling")
 KIB, MIB = 1 << 10, 1 << 20
+AT_MOST = {"bf16": 1.2, "p99": 3.0}
 
 
 def placement(before_ns, after_ns):
@@ -30,13 +31,13 @@ def placement(before_ns, after_ns):
 
 def goal(what, nranks, place, nbytes):
     """The least ratio (for bf16 and p99: the greatest) that Onehop has promised itself; None where it has not."""
-    if what == "p99":
-        return 3.0
-    if what == "bf16":
-        return 1.2
+    if place == "sibling":
+        return None
+    if what in AT_MOST:
+        return AT_MOST[what]
     if what == "ratio" and nranks > os.cpu_count():
         return 1.0 if nbytes <= 2 * KIB else 2.0
-    if nranks != 2 or place == "sibling":
+    if nranks != 2:
         return None
     if what == "registered":
         return None if nbytes < 32 * KIB else 1.5 if nbytes <= 2 * MIB else 1.3
@@ -54,7 +55,7 @@ class Judged:
         self.value = median(ratios) if ratios else None
         self.rounds = len(ratios)
         self.limit = limit
-        self.at_most = what in ("bf16", "p99")
+        self.at_most = what in AT_MOST
         if limit is None or self.value is None:
             self.met = None
         else:
@@ -64,9 +65,9 @@ class Judged:
         if self.value is None:
             return ""
         text = f"{self.value:.2f}"
-        if self.limit is not None:
-            text += f" {'<=' if self.at_most else '>='}{self.limit:.1f} {'ok' if self.met else 'NO'}"
-        return text
+        if self.limit is None:
+            return text
+        return text + ("" if self.at_most else f" >={self.limit:.1f}") + (" ok" if self.met else " NO")
 
     def plain(self):
         return {"value": rounded(self.value), "goal": self.limit, "met": self.met, "rounds": self.rounds}
@@ -110,21 +111,21 @@ def rounded(value):
 
 
 def rows_by_placement(nranks, samples):
-    sizes = sorted({sample["bytes"] for sample in samples})
     tables = {}
     for place in PLACEMENTS:
         here = [sample for sample in samples if sample["placement"] == place]
         if here:
-            tables[place] = [Row(nranks, place, nbytes, [s for s in here if s["bytes"] == nbytes]) for nbytes in sizes]
+            seen = sorted({sample["bytes"] for sample in here})
+            tables[place] = [Row(nranks, place, nbytes, [s for s in here if s["bytes"] == nbytes]) for nbytes in seen]
     return tables
 
 
 HEADS = {
-    "ratio": "fastest MPI / onehop",
-    "registered": "onehop / registered",
-    "bf16": "bf16 / onehop",
-    "p99 onehop": "p99/median",
-    "p99 onehop_registered": "p99 registered",
+    "ratio": "MPI/onehop",
+    "registered": "gain of reg.",
+    "bf16": f"bf16<={AT_MOST['bf16']}",
+    "p99 onehop": f"p99<={AT_MOST['p99']:.0f}",
+    "p99 onehop_registered": "p99 reg.",
     "p99 onehop_bf16": "p99 bf16",
 }
 
@@ -147,7 +148,8 @@ def print_table(about, nranks, place, rows, samples):
 def print_goals(nranks, tables):
     for place, rows in tables.items():
         verdicts = [(what, row) for what in HEADS for row in rows if row.judged[what].met is not None]
-        missed = [f"{HEADS[what]} {row.judged[what].value:.2f} at {human(row.bytes)}"
+        missed = [f"{HEADS[what].split('<')[0]} {row.judged[what].value:.2f} at {human(row.bytes)}, "
+                  f"goal {row.judged[what].limit}, {row.judged[what].rounds} rounds"
                   for what, row in verdicts if not row.judged[what].met]
         print(f"{nranks} ranks, {place}: {len(verdicts) - len(missed)} of {len(verdicts)} goals met"
               + "".join(f"\n    missed: {text}" for text in missed))
