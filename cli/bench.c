@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* `onehop bench`: options, and what every rank does. */
+#include "bench.h"
+
+#include <limits.h>
+#include <string.h>
+
+#include "commands.h"
+#include "data.h"
+#include "memory.h"
+#include "parse.h"
+#include "say.h"
+
+/* One rank's buffers and its place in the series. */
+typedef struct bench_run {
+    rank_t *rank;
+    const bench_options_t *options;
+    bench_report_t *report; /* NULL but on rank 0 */
+    uint64_t seed;
+    void *send, *recv;
+} bench_run_t;
+
+static size_t next_size(const bench_options_t *options, size_t bytes) {
+    size_t factor = (size_t)options->factor;
+    return bytes > options->max_bytes / factor ? SIZE_MAX : bytes * factor;
+}
+
+/* One all-reduce of fresh data into a buffer that held none of the result; *wrong is summed over the ranks. */
+static bool verify(bench_run_t *run, const bench_call_t *call, uint64_t seed, uint64_t *wrong) {
+    rank_t *rank = run->rank;
+    data_t data = {call->dtype, call->op, rank->nranks, seed};
+    memset(call->recv, 0xA5, call->count * onehop_dtype_size(call->dtype));
+    data_fill(&data, rank->rank, call->send == call->recv ? call->recv : run->send, call->count);
+    if (!rank_try(rank,
+                  onehop_all_reduce(call->send, call->recv, call->count, call->dtype, call->op, rank->comm, NULL)))
+        return false;
+    uint64_t mine = data_check(&data, call->recv, call->count, NULL);
+    if (!rank_try(rank, onehop_all_reduce(&mine, &mine, 1, ONEHOP_UINT64, ONEHOP_SUM, rank->comm, NULL))) return false;
+    *wrong += mine;
+    return true;
+}
+
+/* The result is verified before the measurement and after it. */
+static bool bench_one(bench_run_t *run, size_t bytes, bool in_place) {
+    const bench_options_t *options = run->options;
+    bench_row_t row = {.count = bytes / onehop_dtype_size(options->dtype), .in_place = in_place};
+    row.bytes = row.count * onehop_dtype_size(options->dtype);
+    row.choice.size = sizeof row.choice;
+    bench_call_t call = {in_place ? run->recv : run->send, run->recv, row.count, options->dtype, options->op};
+    if (run->report != NULL) progress_show("%zu bytes %s", row.bytes, in_place ? "in place" : "out of place");
+    if (!verify(run, &call, data_mix(run->seed ^ bytes), &row.wrong) ||
+        !bench_measure(run->rank, &call, options->iters, options->warmup, &row.time) ||
+        !verify(run, &call, data_mix(~run->seed ^ bytes), &row.wrong)) {
+        return false;
+    }
+    if (run->report == NULL) return true;
+    progress_clear();
+    return rank_try(run->rank, onehop_comm_explain(run->rank->comm, row.count, options->dtype, options->op,
+                                                   options->registered, &row.choice)) &&
+           bench_report_add(run->report, &row);
+}
+
+static bool bench_series(bench_run_t *run) {
+    const bench_options_t *options = run->options;
+    for (size_t bytes = options->min_bytes; bytes <= options->max_bytes; bytes = next_size(options, bytes)) {
+        if (!bench_one(run, bytes, false) || !bench_one(run, bytes, true)) return false;
+    }
+    return true;
+}
+
+static bool bench_rank(rank_t *rank, void *ctx) {
+    const bench_options_t *options = ctx;
+    bench_run_t run = {.rank = rank, .options = options, .seed = options->seed};
+    if (!rank_agree(rank, &run.seed)) return false;
+    if (rank->rank == 0 && (run.report = bench_report_open(rank, options)) == NULL) return false;
+    run.send = memory_get(rank, options->max_bytes, options->registered);
+    if (run.send != NULL) run.recv = memory_get(rank, options->max_bytes, options->registered);
+    bool good = run.recv != NULL && bench_series(&run);
+    progress_clear();
+    if (run.report != NULL) good = bench_report_close(run.report, good) && good;
+    /* After a failure, what belongs to the communicator ends with it. */
+    if (good || !options->registered) {
+        good = memory_drop(rank, run.send, options->registered) && good;
+        good = memory_drop(rank, run.recv, options->registered) && good;
+    }
+    return good;
+}
+
+static int finish_options(bench_options_t *options) {
+    size_t size = onehop_dtype_size(options->dtype);
+    if (options->min_bytes < size) {
+        complain("--min is \"%zu\": expected at least %zu, an element of %s", options->min_bytes, size,
+                 onehop_dtype_string(options->dtype));
+        return EXIT_USAGE;
+    }
+    if (options->max_bytes < options->min_bytes) {
+        complain("--max is \"%zu\": expected at least --min, %zu", options->max_bytes, options->min_bytes);
+        return EXIT_USAGE;
+    }
+    options->seed = data_fresh_seed() >> 1; /* JSON's integers have a sign */
+    ranks_resolve(&options->ranks);
+    return PARSE_GO_ON;
+}
+
+int command_bench(int argc, char **argv) {
+    bench_options_t o = {.ranks.device = ONEHOP_DEVICE_AUTO, .min_bytes = 8, .max_bytes = 64 << 20, .factor = 2};
+    o.iters = o.warmup = -1;
+    const option_row_t rows[] = {
+        {"nranks", 'n', "N", parse_int, &o.ranks.nranks, 1, ONEHOP_MAX_RANKS,
+         "ranks to start (default: as many as processors, 2 to 8)"},
+        {"min", 'b', "BYTES", parse_size, &o.min_bytes, 1, PTRDIFF_MAX,
+         "first size of a message: 8, 4K, 1M, 1G ... (default 8)"},
+        {"max", 'e', "BYTES", parse_size, &o.max_bytes, 1, PTRDIFF_MAX, "last size (default 64M)"},
+        {"factor", 'f', "N", parse_int, &o.factor, 2, INT_MAX, "each size is N times the one before (default 2)"},
+        {"dtype", 'd', "TYPE", parse_dtype, &o.dtype, 0, 0, "type of the elements (default float32)"},
+        {"op", 'o', "OP", parse_op, &o.op, 0, 0, "sum, prod, min, max or avg (default sum)"},
+        {"iters", 0, "N", parse_int, &o.iters, 1, 1000000,
+         "operations to time (default: as many as the size asks for)"},
+        {"warmup", 0, "N", parse_int, &o.warmup, 0, 1000000, "operations before that (default: for 10 ms)"},
+        {"registered", 'r', NULL, NULL, &o.registered, 0, 0, "use registered buffers"},
+        {"algorithm", 'a', "NAME", parse_algorithm, &o.ranks.algorithm, 0, 0,
+         "force an algorithm; `onehop info` lists them"},
+        {"device", 0, "DEVICE", parse_device, &o.ranks.device, 0, 0, "auto, host or cuda (default auto)"},
+        {"threads", 't', NULL, NULL, &o.ranks.threads, 0, 0, "ranks are threads of one process"},
+        {"timeout-ms", 0, "N", parse_int, &o.ranks.timeout_ms, 1, INT_MAX, "how long an operation may wait for a rank"},
+        {"json", 'j', "FILE", parse_text, &o.json, 0, 0, "write the results to FILE too"},
+    };
+    const command_line_t line = {
+        .operands = "",
+        .about =
+            "Times all-reduces of growing size, out of place and in place, and verifies their results.\n"
+            "\n"
+            "The time is that of the slowest rank, the median of many. algbw is bytes / time; busbw is algbw * "
+            "2(n-1)/n for\n"
+            "n ranks. Under `onehop launch` or torchrun, and without --nranks, this process is one of their ranks.",
+        .options = rows,
+        .noptions = sizeof rows / sizeof rows[0],
+    };
+    int operand, status = parse_command_line(&line, argc, argv, &operand);
+    if (status == PARSE_GO_ON) status = finish_options(&o);
+    return status == PARSE_GO_ON ? ranks_run(&o.ranks, bench_rank, &o) : status;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `onehop bench`.
+ *
+ *   bench.c          options; the rank's loop over sizes
+ *   bench_measure.c  one measurement
+ *   bench_report.c   the table and the JSON file
+ */
+#ifndef CLI_BENCH_H
+#define CLI_BENCH_H
+
+#include <onehop.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ranks.h"
+
+typedef struct bench_options {
+    ranks_t ranks;
+    size_t min_bytes, max_bytes;
+    int factor;
+    onehop_dtype_t dtype;
+    onehop_op_t op;
+    int iters, warmup; /* -1: as many as the message's size asks for */
+    bool registered;
+    const char *json;
+    uint64_t seed;
+} bench_options_t;
+
+/* ---- one measurement ---- */
+
+typedef struct bench_call {
+    const void *send;
+    void *recv;
+    size_t count;
+    onehop_dtype_t dtype;
+    onehop_op_t op;
+} bench_call_t;
+
+/* Of one operation, on the slowest rank. */
+typedef struct bench_time {
+    double median_us, p99_us;
+} bench_time_t;
+
+/* Collective; the same result on all ranks. */
+bool bench_measure(rank_t *rank, const bench_call_t *call, int iters, int warmup, bench_time_t *time);
+
+/* ---- the report, made by rank 0 ---- */
+
+typedef struct bench_row {
+    size_t bytes, count;
+    bool in_place;
+    bench_time_t time;
+    uint64_t wrong; /* elements, summed over all ranks */
+    onehop_choice_t choice;
+} bench_row_t;
+
+typedef struct bench_report bench_report_t;
+
+/* NULL, with the rank's failure noted, if it cannot be made. Prints the table's head. */
+bench_report_t *bench_report_open(rank_t *rank, const bench_options_t *options);
+/* Out of place, then in place, alternately. */
+bool bench_report_add(bench_report_t *report, const bench_row_t *row);
+/* If the series is `complete`, prints the foot and writes the JSON file. Frees the report. */
+bool bench_report_close(bench_report_t *report, bool complete);
+
+#endif

@@ -1,0 +1,389 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `onehop check`: all-reduces whose results are known to the bit.
+ *
+ * For every number of ranks and every algorithm there is one run, in three parts: all types and operations at small
+ * sizes; sizes around every power of two and around every size where the library changes its mind; and, until the
+ * run's share of the time is used up, cases drawn at random. A check is one result, verified by one rank.
+ */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "commands.h"
+#include "data.h"
+#include "machine.h"
+#include "memory.h"
+#include "parse.h"
+#include "say.h"
+
+enum {
+    GUARD = 64,          /* bytes watched on either side of a result */
+    SLACK = 4 * GUARD,   /* room for guards and misalignment */
+    ALWAYS = 256 * 1024, /* sizes to here are checked however late it is */
+    SWITCHES = 24,
+    DESCRIBED = 10, /* failures that are told in full */
+};
+
+typedef struct check_options {
+    ranks_t ranks;
+    range_t nranks;
+    double seconds;
+    size_t max_bytes;
+    const char *algorithm; /* NULL: every one in turn */
+    uint64_t seed;
+} check_options_t;
+
+/* What a run tells the one who started it; shared by the ranks, who all store the same. */
+typedef struct check_totals {
+    _Atomic uint64_t passed, failed;
+    atomic_int nranks, device;
+    atomic_int described;  /* failures so far, of all runs */
+    atomic_bool was_first; /* whether rank 0, which prints, was among us */
+} check_totals_t;
+
+/* One run as one rank sees it. All but the counters and what is in memory is the same on all ranks. */
+typedef struct check_run {
+    rank_t *rank;
+    const check_options_t *options;
+    const char *algorithm;
+    int64_t deadline_ns;
+    check_totals_t *totals;
+    uint64_t seed, draws;
+    unsigned char *memory[2]; /* ordinary, registered; each with room for a send and a receive buffer */
+    uint64_t passed, failed;
+} check_run_t;
+
+typedef struct check_case {
+    onehop_dtype_t dtype;
+    onehop_op_t op;
+    size_t count;
+    bool in_place, registered;
+    uint64_t seed;
+} check_case_t;
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+static uint64_t draw(check_run_t *run, uint64_t bound) { return data_mix(run->seed + run->draws++) % bound; }
+
+static int count_names(const char *(*name)(int)) {
+    int names = 0;
+    while (name(names) != NULL) names++;
+    return names;
+}
+
+static const char *dtype_name(int index) { return onehop_dtype_string((onehop_dtype_t)index); }
+static const char *op_name(int index) { return onehop_op_string((onehop_op_t)index); }
+
+/* ---- one case ---- */
+
+static void describe(check_run_t *run, const check_case_t *c, const char *what) {
+    run->failed++;
+    if (atomic_fetch_add(&run->totals->described, 1) >= DESCRIBED) return;
+    complain("rank %d of %d: %s %s of %zu elements, %s, %s, %s memory, seed %" PRIu64 ": %s", run->rank->rank,
+             run->rank->nranks, onehop_dtype_string(c->dtype), onehop_op_string(c->op), c->count, run->algorithm,
+             c->in_place ? "in place" : "out of place", c->registered ? "registered" : "ordinary", run->options->seed,
+             what);
+}
+
+static bool untouched(const unsigned char *guard) {
+    for (int i = 0; i < GUARD; i++) {
+        if (guard[i] != 0x5A) return false;
+    }
+    return true;
+}
+
+/* Looks at all that the all-reduce could have spoiled; a case fails once. */
+static void verify(check_run_t *run, const check_case_t *c, const data_t *data, const unsigned char *send,
+                   const unsigned char *recv) {
+    data_error_t error;
+    char text[160];
+    size_t wrong = data_check(data, recv, c->count, &error);
+    if (wrong > 0) {
+        snprintf(text, sizeof text, "element %zu is %s, expected %s (%zu of %zu are wrong)", error.index, error.got,
+                 error.expected, wrong, c->count);
+        describe(run, c, text);
+    } else if (!untouched(recv - GUARD)) {
+        describe(run, c, "bytes before the result were overwritten");
+    } else if (!untouched(recv + c->count * onehop_dtype_size(c->dtype))) {
+        describe(run, c, "bytes behind the result were overwritten");
+    } else if (!c->in_place && data_check_sent(data, run->rank->rank, send, c->count, &error) > 0) {
+        snprintf(text, sizeof text, "element %zu of sendbuf became %s, was %s", error.index, error.got, error.expected);
+        describe(run, c, text);
+    } else {
+        run->passed++;
+    }
+}
+
+/* Every second case is aligned to a page, plus the guard; the others to nothing, and differently on every rank. */
+static size_t misalignment(const check_run_t *run, const check_case_t *c, uint64_t which) {
+    uint64_t bits = data_mix(c->seed ^ data_mix((uint64_t)run->rank->rank * 2 + which));
+    return GUARD + (c->seed & 1 ? bits % GUARD : 0);
+}
+
+static bool run_case(check_run_t *run, const check_case_t *c) {
+    rank_t *rank = run->rank;
+    size_t bytes = c->count * onehop_dtype_size(c->dtype);
+    unsigned char *memory = run->memory[c->registered];
+    unsigned char *recv = memory + misalignment(run, c, 0);
+    unsigned char *send = c->in_place ? recv : memory + run->options->max_bytes + SLACK + misalignment(run, c, 1);
+    data_t data = {c->dtype, c->op, rank->nranks, c->seed};
+    memset(recv - GUARD, 0x5A, bytes + 2 * GUARD);
+    data_fill(&data, rank->rank, send, c->count);
+    if (!rank_try(rank, onehop_all_reduce(send, recv, c->count, c->dtype, c->op, rank->comm, NULL))) return false;
+    verify(run, c, &data, send, recv);
+    return true;
+}
+
+/* ---- which cases ---- */
+
+/* Whether no rank has time left: collective, so that all stop together. */
+static bool time_is_up(check_run_t *run, bool *up) {
+    uint8_t late = now_ns() >= run->deadline_ns;
+    onehop_result_t result = onehop_all_reduce(&late, &late, 1, ONEHOP_UINT8, ONEHOP_MAX, run->rank->comm, NULL);
+    *up = late != 0;
+    return rank_try(run->rank, result);
+}
+
+static bool check_small(check_run_t *run) {
+    int dtypes = count_names(dtype_name), ops = count_names(op_name);
+    for (int i = 0; i < dtypes * ops * 4; i++) {
+        check_case_t c = {.dtype = (onehop_dtype_t)(i / 4 % dtypes), .op = (onehop_op_t)(i / 4 / dtypes)};
+        c.in_place = i & 1, c.registered = i >> 1 & 1;
+        const size_t counts[] = {0, 1, 2, 3 + 2 * draw(run, 32), draw(run, 4096)};
+        for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
+            c.count = counts[k];
+            c.seed = draw(run, UINT64_MAX);
+            if (c.count * onehop_dtype_size(c.dtype) <= run->options->max_bytes && !run_case(run, &c)) return false;
+        }
+    }
+    return true;
+}
+
+/* A case of about `bytes`, all else drawn. */
+static bool run_drawn_case(check_run_t *run, size_t bytes) {
+    check_case_t c = {.dtype = (onehop_dtype_t)draw(run, (uint64_t)count_names(dtype_name)),
+                      .op = (onehop_op_t)draw(run, (uint64_t)count_names(op_name)),
+                      .in_place = draw(run, 2),
+                      .registered = draw(run, 2),
+                      .seed = draw(run, UINT64_MAX)};
+    size_t size = onehop_dtype_size(c.dtype), near = bytes / size + draw(run, 3), most = run->options->max_bytes / size;
+    c.count = near == 0 ? 0 : near - 1 < most ? near - 1 : most;
+    return run_case(run, &c);
+}
+
+/* Sizes where the answer of onehop_comm_explain changes, as rank 0 sees them. */
+typedef struct switches {
+    check_run_t *run;
+    int registered, found;
+    uint64_t bytes[SWITCHES];
+} switches_t;
+
+static bool answer(const switches_t *s, size_t bytes, onehop_choice_t *choice) {
+    choice->size = sizeof *choice;
+    if (!rank_try(s->run->rank,
+                  onehop_comm_explain(s->run->rank->comm, bytes, ONEHOP_UINT8, ONEHOP_SUM, s->registered, choice)))
+        return false;
+    if (choice->chunk_bytes == bytes) choice->chunk_bytes = 0; /* not cut, whatever the size */
+    return true;
+}
+
+/* Looks for all of them in low+1 ... high. */
+static bool find_switches(switches_t *s, size_t low, size_t high) {
+    onehop_choice_t a, b;
+    if (!answer(s, low, &a) || !answer(s, high, &b)) return false;
+    bool same = strcmp(a.algorithm, b.algorithm) == 0 && a.chunk_bytes == b.chunk_bytes && a.blocks == b.blocks &&
+                a.threads == b.threads && strcmp(a.reason, b.reason) == 0;
+    if (same || s->found == SWITCHES) return true;
+    if (high == low + 1) {
+        s->bytes[s->found++] = high;
+        return true;
+    }
+    size_t middle = low + (high - low) / 2;
+    return find_switches(s, low, middle) && find_switches(s, middle, high);
+}
+
+static bool check_around(check_run_t *run, size_t bytes, bool *up) {
+    if (bytes > ALWAYS && !time_is_up(run, up)) return false;
+    for (int i = 0; i < 4 && !*up; i++) {
+        if (!run_drawn_case(run, bytes)) return false;
+    }
+    return true;
+}
+
+static bool check_boundaries(check_run_t *run, bool *up) {
+    switches_t s = {.run = run};
+    for (s.registered = 0; s.registered < 2 && run->rank->rank == 0; s.registered++) {
+        for (size_t bytes = 1; bytes < run->options->max_bytes; bytes *= 2) {
+            if (!find_switches(&s, bytes, bytes * 2)) return false;
+        }
+    }
+    if (!rank_try(run->rank,
+                  onehop_all_reduce(s.bytes, s.bytes, SWITCHES, ONEHOP_UINT64, ONEHOP_MAX, run->rank->comm, NULL)))
+        return false;
+    for (size_t bytes = 1; bytes <= run->options->max_bytes && !*up; bytes *= 2) {
+        if (!check_around(run, bytes, up)) return false;
+    }
+    for (int i = 0; i < SWITCHES && s.bytes[i] != 0 && !*up; i++) {
+        if (s.bytes[i] <= run->options->max_bytes && !check_around(run, s.bytes[i], up)) return false;
+    }
+    return true;
+}
+
+/* Every power of two is as likely as the next. */
+static bool check_at_random(check_run_t *run, bool *up) {
+    unsigned powers = 0;
+    while (run->options->max_bytes >> powers > 1) powers++;
+    while (!*up) {
+        size_t below = (size_t)1 << draw(run, powers + 1);
+        if (!run_drawn_case(run, below + draw(run, below)) || !time_is_up(run, up)) return false;
+    }
+    return true;
+}
+
+/* ---- a run ---- */
+
+static bool sum_up(check_run_t *run) {
+    uint64_t counters[2] = {run->passed, run->failed};
+    onehop_comm_info_t info = {.size = sizeof info};
+    if (!rank_try(run->rank,
+                  onehop_all_reduce(counters, counters, 2, ONEHOP_UINT64, ONEHOP_SUM, run->rank->comm, NULL)) ||
+        !rank_try(run->rank, onehop_comm_get_info(run->rank->comm, &info))) {
+        return false;
+    }
+    run->totals->passed = counters[0];
+    run->totals->failed = counters[1];
+    run->totals->nranks = info.nranks;
+    run->totals->device = (int)info.device;
+    if (info.rank == 0) run->totals->was_first = true;
+    return true;
+}
+
+static bool check_rank(rank_t *rank, void *ctx) {
+    check_run_t run = *(const check_run_t *)ctx;
+    run.rank = rank;
+    if (!rank_agree(rank, &run.seed)) return false;
+    size_t room = 2 * (run.options->max_bytes + SLACK);
+    if ((run.memory[0] = memory_get(rank, room, false)) == NULL) return false;
+    bool up = false;
+    bool good = (run.memory[1] = memory_get(rank, room, true)) != NULL && check_small(&run) &&
+                check_boundaries(&run, &up) && check_at_random(&run, &up) && sum_up(&run) &&
+                memory_drop(rank, run.memory[1], true);
+    memory_drop(rank, run.memory[0], false);
+    return good;
+}
+
+/* The whole sweep, as the one who starts the runs sees it. */
+typedef struct check_sweep {
+    const check_options_t *options;
+    check_totals_t *totals;
+    int64_t end_ns;
+    uint64_t runs_left; /* about */
+    uint64_t passed, failed;
+} check_sweep_t;
+
+static bool run_once(check_sweep_t *sweep, int nranks, const char *algorithm) {
+    check_totals_t *totals = sweep->totals;
+    int64_t now = now_ns(), left = sweep->end_ns > now ? sweep->end_ns - now : 0;
+    check_run_t run = {.options = sweep->options, .algorithm = algorithm, .totals = totals};
+    run.deadline_ns = now + left / (int64_t)sweep->runs_left;
+    run.seed = data_mix(sweep->options->seed + sweep->runs_left);
+    if (sweep->runs_left > 1) sweep->runs_left--;
+    ranks_t ranks = sweep->options->ranks;
+    ranks.nranks = nranks;
+    ranks.algorithm = algorithm;
+    progress_show("%s, %d ranks", algorithm, nranks);
+    bool good = ranks_run(&ranks, check_rank, &run) == EXIT_OK;
+    progress_clear();
+    if (!good) return false;
+    sweep->passed += totals->passed;
+    sweep->failed += totals->failed;
+    if (totals->was_first) {
+        printf("%2d ranks  %-12s %10" PRIu64 " passed %10" PRIu64 " failed\n", totals->nranks, algorithm,
+               totals->passed, totals->failed);
+    }
+    return stdout_arrived();
+}
+
+static const char *algorithm_name(const check_sweep_t *sweep, int index) {
+    return onehop_algorithm_name((onehop_device_t)sweep->totals->device, index);
+}
+
+/* "auto" comes first, and tells the device, which has the algorithms. */
+static bool run_all(check_sweep_t *sweep, int nranks) {
+    const char *only = sweep->options->algorithm;
+    if (!run_once(sweep, nranks, only != NULL ? only : "auto")) return false;
+    for (int i = 0; only == NULL && algorithm_name(sweep, i) != NULL; i++) {
+        if (!run_once(sweep, nranks, algorithm_name(sweep, i))) return false;
+    }
+    return true;
+}
+
+static int check_sweep(const check_options_t *options) {
+    check_sweep_t sweep = {.options = options, .totals = shared_alloc(sizeof *sweep.totals)};
+    if (sweep.totals == NULL) {
+        complain("no shared memory");
+        return EXIT_FAILED;
+    }
+    sweep.end_ns = now_ns() + (int64_t)(options->seconds * 1e9);
+    bool starts = options->ranks.nranks > 0;
+    range_t sizes = starts ? options->nranks : (range_t){0, 0};
+    uint64_t runs = 1;
+    while (options->algorithm == NULL && onehop_algorithm_name(ONEHOP_DEVICE_HOST, (int)runs - 1) != NULL) runs++;
+    sweep.runs_left = runs * (uint64_t)(sizes.last - sizes.first + 1);
+    bool good = true;
+    for (int n = sizes.first; n <= sizes.last && good; n++) good = run_all(&sweep, n);
+    if (starts || sweep.totals->was_first) {
+        printf("%" PRIu64 " checks passed, %" PRIu64 " failed%s\n", sweep.passed, sweep.failed,
+               good ? "" : "; the last run broke off");
+        good = stdout_arrived() && good;
+    }
+    shared_free(sweep.totals, sizeof *sweep.totals);
+    return good && sweep.failed == 0 ? EXIT_OK : EXIT_FAILED;
+}
+
+static void print_head(const check_options_t *options) {
+    machine_t machine;
+    machine_describe(&machine);
+    printf("# onehop %s on %s: %s; seed %" PRIu64 "\n", onehop_version(), machine.host, machine.cpu, options->seed);
+}
+
+int command_check(int argc, char **argv) {
+    check_options_t o = {.ranks.device = ONEHOP_DEVICE_AUTO, .seconds = 20, .max_bytes = 16 << 20};
+    const option_row_t rows[] = {
+        {"nranks", 'n', "N", parse_range, &o.nranks, 1, ONEHOP_MAX_RANKS, "ranks to start, A or A-B (default 1-8)"},
+        {"seconds", 's', "S", parse_seconds, &o.seconds, 0, 86400,
+         "about how long to go on (default 20); the first round is always ended"},
+        {"max", 'e', "BYTES", parse_size, &o.max_bytes, 64, PTRDIFF_MAX / 8, "largest message (default 16M)"},
+        {"algorithm", 'a', "NAME", parse_algorithm, &o.algorithm, 0, 0, "check only this one (default: each in turn)"},
+        {"device", 0, "DEVICE", parse_device, &o.ranks.device, 0, 0, "auto, host or cuda (default auto)"},
+        {"threads", 't', NULL, NULL, &o.ranks.threads, 0, 0, "ranks are threads of one process"},
+        {"timeout-ms", 0, "N", parse_int, &o.ranks.timeout_ms, 1, INT_MAX, "how long an operation may wait for a rank"},
+        {"seed", 0, "N", parse_seed, &o.seed, 0, 0, "draw the same data and cases as the run that printed it"},
+    };
+    const command_line_t line = {
+        .operands = "",
+        .about = "Verifies all-reduces to the bit: all types and operations, in and out of place, registered and not,\n"
+                 "misaligned, every algorithm, sizes around every boundary, and at random.\n"
+                 "\n"
+                 "Under `onehop launch` or torchrun, and without --nranks, this process is one of their ranks.",
+        .options = rows,
+        .noptions = sizeof rows / sizeof rows[0],
+    };
+    o.seed = data_fresh_seed();
+    int operand, status = parse_command_line(&line, argc, argv, &operand);
+    if (status != PARSE_GO_ON) return status;
+    o.ranks.nranks = o.nranks.first;
+    ranks_resolve(&o.ranks);
+    if (o.nranks.first == 0) o.nranks = (range_t){1, 8};
+    if (o.ranks.nranks > 0) print_head(&o);
+    return check_sweep(&o);
+}

@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "ranks.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "say.h"
+
+/* How long ranks may go on after one of them failed. */
+enum { GRACE_MS = 5000 };
+
+/* Shared by all ranks: the first failure. Read when all of them have ended. */
+typedef struct board {
+    atomic_bool taken;
+    int rank;
+    char text[1024];
+} board_t;
+
+void *shared_alloc(size_t bytes) {
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+void shared_free(void *memory, size_t bytes) { munmap(memory, bytes); }
+
+static bool is_set(const char *variable) {
+    const char *value = getenv(variable);
+    return value != NULL && value[0] != '\0';
+}
+
+void ranks_resolve(ranks_t *ranks) {
+    if (ranks->nranks > 0) return;
+    if (!ranks->threads && (is_set("ONEHOP_RANK") || is_set("RANK"))) return;
+    cpu_set_t allowed;
+    int cpus = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 2;
+    ranks->nranks = cpus < 2 ? 2 : cpus > 8 ? 8 : cpus;
+}
+
+/* ---- in a rank ---- */
+
+bool rank_fail(rank_t *self, const char *format, ...) {
+    if (atomic_exchange(&self->board->taken, true)) return false;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(self->board->text, sizeof self->board->text, format, arguments);
+    va_end(arguments);
+    self->board->rank = self->rank;
+    return false;
+}
+
+bool rank_try(rank_t *self, onehop_result_t result) {
+    if (result == ONEHOP_SUCCESS) return true;
+    return rank_fail(self, "%s", onehop_last_error());
+}
+
+bool rank_printed(rank_t *self) {
+    const char *error = stdout_error();
+    return error == NULL || rank_fail(self, "%s", error);
+}
+
+bool rank_agree(rank_t *self, uint64_t *value) {
+    if (self->rank != 0) *value = 0;
+    return rank_try(self, onehop_all_reduce(value, value, 1, ONEHOP_UINT64, ONEHOP_SUM, self->comm, NULL));
+}
+
+static bool run_rank(rank_t *self, const onehop_config_t *config, rank_fn body, void *ctx) {
+    if (!rank_try(self, onehop_comm_create(config, &self->comm))) return false;
+    self->rank = onehop_comm_rank(self->comm);
+    self->nranks = onehop_comm_nranks(self->comm);
+    bool good = body(self, ctx);
+    onehop_comm_destroy(self->comm);
+    return good;
+}
+
+static onehop_config_t config_of(const ranks_t *ranks) {
+    onehop_config_t config = ONEHOP_CONFIG_INIT;
+    config.device = ranks->device;
+    config.algorithm = ranks->algorithm;
+    config.timeout_ms = ranks->timeout_ms;
+    return config;
+}
+
+/* ---- as this process ---- */
+
+static int run_environment(const ranks_t *ranks, rank_fn body, void *ctx, board_t *board) {
+    onehop_config_t config = config_of(ranks);
+    rank_t self = {.rank = -1, .board = board};
+    bool good = run_rank(&self, &config, body, ctx);
+    if (board->taken && self.rank >= 0) complain("rank %d: %s", self.rank, board->text);
+    if (board->taken && self.rank < 0) complain("%s", board->text);
+    return good ? EXIT_OK : EXIT_FAILED;
+}
+
+/* ---- in processes ---- */
+
+typedef struct crew {
+    int nranks;
+    pid_t parent, pids[ONEHOP_MAX_RANKS]; /* 0 once the rank is reaped */
+    bool failed, killed;                  /* one of them; by us */
+    int killed_rank;                      /* who died of a signal that is not ours, first of all; -1: nobody */
+    int signal;
+    pid_t killed_pid;
+} crew_t;
+
+static int64_t now_ms(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+_Noreturn static void be_rank(rank_t *self, const crew_t *crew, const onehop_config_t *config, rank_fn body,
+                              void *ctx) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != crew->parent) _exit(EXIT_FAILED); /* it died before we asked */
+    exit(run_rank(self, config, body, ctx) ? EXIT_OK : EXIT_FAILED);
+}
+
+static void note_end(crew_t *crew, int rank, int status) {
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) crew->failed = true;
+    if (WIFSIGNALED(status) && !crew->killed && crew->killed_rank < 0) {
+        crew->killed_rank = rank;
+        crew->killed_pid = crew->pids[rank];
+        crew->signal = WTERMSIG(status);
+    }
+    crew->pids[rank] = 0;
+}
+
+/* Reaps who has ended; returns how many still run. */
+static int reap(crew_t *crew) {
+    int running = 0;
+    for (int r = 0; r < crew->nranks; r++) {
+        int status;
+        if (crew->pids[r] == 0) continue;
+        if (waitpid(crew->pids[r], &status, WNOHANG) == crew->pids[r]) {
+            note_end(crew, r, status);
+        } else {
+            running++;
+        }
+    }
+    return running;
+}
+
+/* Waits for all of them, and not much longer than for the first that fails. SIGCHLD is blocked. */
+static void supervise(crew_t *crew) {
+    sigset_t child;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    int64_t deadline = INT64_MAX;
+    while (reap(crew) > 0) {
+        if (!crew->failed) {
+            sigwaitinfo(&child, NULL);
+            continue;
+        }
+        int64_t now = now_ms();
+        if (deadline == INT64_MAX) deadline = now + GRACE_MS;
+        if (now >= deadline && !crew->killed) {
+            crew->killed = true;
+            for (int r = 0; r < crew->nranks; r++) {
+                if (crew->pids[r] != 0) kill(crew->pids[r], SIGKILL);
+            }
+        }
+        int64_t patience = crew->killed ? GRACE_MS : deadline - now;
+        struct timespec timeout = {patience / 1000, patience % 1000 * 1000000};
+        sigtimedwait(&child, NULL, &timeout);
+    }
+}
+
+static void start_processes(const ranks_t *ranks, rank_fn body, void *ctx, board_t *board, crew_t *crew,
+                            const sigset_t *mask) {
+    uint64_t random = 0;
+    if (getrandom(&random, sizeof random, 0) < 0) random = (uint64_t)now_ms();
+    char rendezvous[64];
+    snprintf(rendezvous, sizeof rendezvous, "unix:@onehop-%d-%016llx", (int)crew->parent, (unsigned long long)random);
+    onehop_config_t config = config_of(ranks);
+    config.nranks = ranks->nranks;
+    config.rendezvous = rendezvous;
+    config.job = rendezvous;
+    fflush(NULL); /* what is buffered is printed by the parent alone */
+    for (int r = 0; r < ranks->nranks; r++) {
+        crew->pids[r] = fork();
+        if (crew->pids[r] == 0) {
+            sigprocmask(SIG_SETMASK, mask, NULL);
+            rank_t self = {.rank = r, .nranks = ranks->nranks, .board = board};
+            config.rank = r;
+            be_rank(&self, crew, &config, body, ctx);
+        }
+        if (crew->pids[r] > 0) continue;
+        rank_t nobody = {.rank = r, .board = board};
+        rank_fail(&nobody, "cannot be started: %s", strerror(errno));
+        crew->pids[r] = 0;
+        crew->failed = true;
+        return;
+    }
+}
+
+static int run_processes(const ranks_t *ranks, rank_fn body, void *ctx, board_t *board) {
+    sigset_t child, mask;
+    sigemptyset(&child);
+    sigaddset(&child, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &child, &mask);
+    crew_t crew = {.nranks = ranks->nranks, .parent = getpid(), .killed_rank = -1};
+    start_processes(ranks, body, ctx, board, &crew, &mask);
+    supervise(&crew);
+    sigprocmask(SIG_SETMASK, &mask, NULL);
+    if (crew.killed_rank >= 0) {
+        complain("rank %d (process %d) was killed by signal %d (%s)", crew.killed_rank, (int)crew.killed_pid,
+                 crew.signal, strsignal(crew.signal));
+    } else if (board->taken) {
+        complain("rank %d: %s", board->rank, board->text);
+    }
+    return crew.failed ? EXIT_FAILED : EXIT_OK;
+}
+
+/* ---- in threads ---- */
+
+typedef struct thread_rank {
+    rank_t rank;
+    rank_fn body;
+    void *ctx;
+    pthread_t thread;
+    bool good;
+} thread_rank_t;
+
+static void *be_thread(void *argument) {
+    thread_rank_t *self = argument;
+    self->good = self->body(&self->rank, self->ctx);
+    onehop_comm_destroy(self->rank.comm); /* now, so that the others need not wait for a rank that has failed */
+    return NULL;
+}
+
+/* What the call that makes ranks of one process takes from the environment. Nothing else runs yet. */
+static void put_into_environment(const ranks_t *ranks) {
+    if (ranks->algorithm != NULL) setenv("ONEHOP_ALGORITHM", ranks->algorithm, 1);
+    char text[16];
+    snprintf(text, sizeof text, "%d", ranks->timeout_ms);
+    if (ranks->timeout_ms > 0) setenv("ONEHOP_TIMEOUT_MS", text, 1);
+}
+
+static int run_threads(const ranks_t *ranks, rank_fn body, void *ctx, board_t *board) {
+    onehop_comm_t *comms[ONEHOP_MAX_RANKS];
+    thread_rank_t all[ONEHOP_MAX_RANKS];
+    put_into_environment(ranks);
+    if (onehop_comm_create_local(ranks->nranks, NULL, ranks->device, comms) != ONEHOP_SUCCESS) {
+        complain("%s", onehop_last_error());
+        return EXIT_FAILED;
+    }
+    int started = 0;
+    bool good = true;
+    for (int r = 0; r < ranks->nranks; r++) {
+        rank_t self = {.rank = r, .nranks = ranks->nranks, .comm = comms[r], .board = board};
+        all[r] = (thread_rank_t){.rank = self, .body = body, .ctx = ctx};
+        if (started == r && pthread_create(&all[r].thread, NULL, be_thread, &all[r]) == 0) {
+            started++;
+        } else {
+            good = rank_fail(&self, "no thread can be started for it");
+            onehop_comm_destroy(comms[r]); /* which frees the ranks that were started */
+        }
+    }
+    for (int r = 0; r < started; r++) {
+        pthread_join(all[r].thread, NULL);
+        good &= all[r].good;
+    }
+    if (board->taken) complain("rank %d: %s", board->rank, board->text);
+    return good ? EXIT_OK : EXIT_FAILED;
+}
+
+int ranks_run(const ranks_t *ranks, rank_fn body, void *ctx) {
+    board_t *board = shared_alloc(sizeof *board);
+    if (board == NULL) {
+        complain("no shared memory: %s", strerror(errno));
+        return EXIT_FAILED;
+    }
+    int (*run)(const ranks_t *, rank_fn, void *, board_t *) = ranks->nranks == 0 ? run_environment
+                                                              : ranks->threads   ? run_threads
+                                                                                 : run_processes;
+    int status = run(ranks, body, ctx, board);
+    shared_free(board, sizeof *board);
+    return status;
+}
