@@ -4,17 +4,17 @@
  *
  *   here                            in src/
  *   ----                            -------
- *   header, staging, result         oh_segment_t and the rings for inputs and results behind it (arena/layout.h)
+ *   header, slot                    oh_segment_t, and the slots behind it (arena/layout.h)
  *   number, staged, reduced         the words that peers wait for
- *   announce, meet, operation       announce, meet, run_together (backend/host/host.c)
- *   one_shot, two_shot, direct      run() of the file of that name in backend/host
- *   await                           oh_host_wait, and oh_host_find_lost for what ends a wait (backend/host/wait.c)
+ *   announce, meet, run_together    backend/host/host.c
+ *   run_one_shot, ...               run() of one_shot.c, two_shot.c and direct.c; oh_host_probe of probe.c
+ *   await                           oh_host_wait (backend/host/wait.c)
  *   raise, poison, ready, left      oh_fault_raise and oh_fault_t (arena/fault.[ch])
  *
- * Data are versions: a slot holds the number of the chunk (or header) in it, or TORN while it is written. A read is two
- * steps, at its begin and at its end, and the slot must hold what the reader expects at both: a slot that is used again
- * before its last reader is done fails there. What is read is taken together where the code reads one thing after the
- * other: that makes the reads longer, hence the check harder.
+ * Data are versions: a place in memory holds INPUT(j) or RESULT(j) of chunk j, or TORN(r) while rank r writes there. A
+ * read is two steps, at its begin and at its end, and must find what the reader expects at both; so is a write, and it
+ * must find its own mark at its end. A slot that is used again before its last reader is done fails there, and so do two
+ * writers. What the code reads one after the other is taken together here: that makes reads longer, and the check harder.
  *
  * Every program of OPS operations is tried: init chooses one, and Spin tries all choices. A rank that waits for ever is
  * a deadlock, which Spin reports: so all ranks come to their end, whatever fault is let loose; without one, no wait may
@@ -40,26 +40,20 @@
 #define FAULTY false
 #endif
 
-/*
- * How many chunks later a slot is used again: the rings of arena/layout.h never do it sooner (tests/test_ring.c), so
- * this is the worst case. The mutants make it too soon.
- */
-#ifndef STAGING_RING
-#define STAGING_RING 4
+/* As in arena/layout.h; the mutants make them too few. */
+#ifndef SLOTS
+#define SLOTS 4
 #endif
-#ifndef RESULT_RING
-#define RESULT_RING 4
-#endif
-#ifndef HEADER_RING
-#define HEADER_RING 2
+#ifndef HEADERS
+#define HEADERS 2
 #endif
 
-#define TORN 255
+#define HEADER(r, h) ((r) * HEADERS + (h) % HEADERS)
+#define PART(r, j, p) (((r) * SLOTS + (j) % SLOTS) * RANKS + (p))
 
-#define HEADER(r, h) ((r) * HEADER_RING + (h) % HEADER_RING)
-#define STAGING(r, j) ((r) * STAGING_RING + (j) % STAGING_RING)
-#define RESULT(r, j) ((r) * RESULT_RING + (j) % RESULT_RING)
-#define PART(r, p) ((r) * RANKS + (p))
+#define INPUT(j) (2 * (j))
+#define RESULT(j) (2 * (j) + 1)
+#define TORN(r) (255 - (r))
 
 mtype = {
     one_shot_inline, /* the data are in the header */
@@ -76,16 +70,14 @@ mtype kind[OPS];
 byte chunks[OPS];
 
 /* Shared memory. */
-byte number[RANKS * HEADER_RING]; /* header: the word, */
-byte header[RANKS * HEADER_RING]; /* what else is in it (its version), */
-byte says[RANKS * HEADER_RING];   /* and what it says */
+byte number[RANKS * HEADERS]; /* header: the word, */
+byte header[RANKS * HEADERS]; /* what else is in it (its version), */
+byte says[RANKS * HEADERS];   /* and what it says */
 byte staged[RANKS];
 byte reduced[RANKS];
-byte staging[RANKS * STAGING_RING];
-byte result[RANKS * RESULT_RING];
-byte input[RANKS];         /* registered buffers: the operation whose input it holds, 0 while it is the caller's */
-byte output[RANKS * RANKS]; /* and the operation that last wrote each part */
-
+byte slot[RANKS * SLOTS * RANKS]; /* by rank, slot and part */
+byte input[RANKS];                /* registered buffers: the operation whose input it holds, 0 while it is the caller's */
+byte output[RANKS * RANKS];       /* and the operation that last wrote each part */
 byte token[RANKS]; /* the probe */
 byte signal;       /* and its outcome */
 
@@ -159,16 +151,36 @@ inline await_all(reached) {
     r = 0
 }
 
-/* ---- memory ---- */
+/* ---- memory, for two and three ranks ---- */
 
-/* All ranks' slots hold `version`; for two and three ranks. */
-#define HOLD(slots, AT, index, version)                                                                                \
-    (slots[AT(0, index)] == version && slots[AT(1, index)] == version && slots[AT(RANKS - 1, index)] == version)
-#define SELF(r, unused) (r)
+#define LAST (RANKS - 1)
 
+/* Part p of chunk j in all ranks' slots, all parts of it in rank r's, and all parts in all slots. */
+#define PART_IS(p, j, what) (slot[PART(0, j, p)] == what && slot[PART(1, j, p)] == what && slot[PART(LAST, j, p)] == what)
+#define SLOT_IS(r, j, what) (slot[PART(r, j, 0)] == what && slot[PART(r, j, 1)] == what && slot[PART(r, j, LAST)] == what)
+#define ALL_IS(j, what) (SLOT_IS(0, j, what) && SLOT_IS(1, j, what) && SLOT_IS(LAST, j, what))
+#define HEADERS_ARE(h) (header[HEADER(0, h)] == h && header[HEADER(1, h)] == h && header[HEADER(LAST, h)] == h)
+#define INPUTS_ARE(h) (input[0] == h && input[1] == h && input[LAST] == h)
+
+inline write_part(p, j, what) {
+    slot[PART(0, j, p)] = what;
+    slot[PART(1, j, p)] = what;
+    slot[PART(LAST, j, p)] = what
+}
+
+inline write_slot(j, what) {
+    slot[PART(me, j, 0)] = what;
+    slot[PART(me, j, 1)] = what;
+    slot[PART(me, j, LAST)] = what
+}
+
+/* A rank's own part, which the code does not stage in a two_shot, is staged here too: one more thing to go wrong. */
 inline stage_chunk(j) {
-    staging[STAGING(me, j)] = TORN;
-    staging[STAGING(me, j)] = j
+    d_step { write_slot(j, TORN(me)) };
+    d_step {
+        assert(SLOT_IS(me, j, TORN(me)));
+        write_slot(j, INPUT(j))
+    }
 }
 
 /* ---- the algorithms; chunks `first` to `last` ---- */
@@ -180,7 +192,7 @@ inline next_chunk() {
         staged[me] = j + 1
     :: else
     fi;
-#ifndef MUTANT_NO_WAIT
+#ifndef MUTANT_NO_WAIT_FOR_INPUTS
     if
     :: j > first -> await_all(staged[r] >= j)
     :: else
@@ -193,25 +205,31 @@ inline run_one_shot() {
     do
     :: j <= last ->
         next_chunk();
-        assert(HOLD(staging, STAGING, j, j));
-        assert(HOLD(staging, STAGING, j, j));
+        assert(ALL_IS(j, INPUT(j)));
+        assert(ALL_IS(j, INPUT(j)));
         j++
     :: else -> break
     od
 }
 
 inline gather_chunk(k) {
-    p = 0;
-    do
-    :: p < RANKS && p != me ->
-        await(reduced[p] >= k, p);
-        assert(result[RESULT(p, k)] == k);
-        assert(result[RESULT(p, k)] == k);
-        p++
-    :: p == me -> p++
-    :: p >= RANKS -> break
-    od;
-    p = 0
+#ifndef MUTANT_NO_WAIT_FOR_RESULTS
+    await_all(reduced[r] >= k);
+#endif
+    assert(SLOT_IS(me, k, RESULT(k)));
+    assert(SLOT_IS(me, k, RESULT(k)))
+}
+
+/* The result replaces the input that it is made of, in all slots. */
+inline reduce_part(j) {
+    d_step {
+        assert(PART_IS(me, j, INPUT(j)));
+        write_part(me, j, TORN(me))
+    };
+    d_step {
+        assert(PART_IS(me, j, TORN(me)));
+        write_part(me, j, RESULT(j))
+    }
 }
 
 inline run_two_shot() {
@@ -219,10 +237,7 @@ inline run_two_shot() {
     do
     :: j <= last ->
         next_chunk();
-        assert(HOLD(staging, STAGING, j, j));
-        result[RESULT(me, j)] = TORN;
-        assert(HOLD(staging, STAGING, j, j));
-        result[RESULT(me, j)] = j;
+        reduce_part(j);
         reduced[me] = j;
         if
         :: j > first -> gather_chunk(j - 1)
@@ -235,13 +250,13 @@ inline run_two_shot() {
 }
 
 inline run_direct() {
-    assert(HOLD(input, SELF, 0, h));
+    assert(INPUTS_ARE(h));
     r = 0;
     do
-    :: r < RANKS -> output[PART(r, me)] = h; r++
+    :: r < RANKS -> output[r * RANKS + me] = h; r++
     :: else -> break
     od;
-    assert(HOLD(input, SELF, 0, h));
+    assert(INPUTS_ARE(h));
     reduced[me] = first;
 #ifndef MUTANT_NO_SECOND_MEETING
     await_all(reduced[r] >= first)
@@ -256,7 +271,7 @@ inline run_probe() {
         token[0] = t;
         await(token[RANKS - 1] >= t, RANKS - 1);
         t++;
-        signal = TORN;
+        signal = TORN(0);
         signal = t;
         token[0] = t
     :: else ->
@@ -277,7 +292,7 @@ inline run_probe() {
 
 inline announce(registered, odd) {
     h++;
-    header[HEADER(me, h)] = TORN;
+    header[HEADER(me, h)] = TORN(me);
     if
     :: registered -> input[me] = h
     :: !(registered) && kind[op] != one_shot_inline && kind[op] != probe -> stage_chunk(first)
@@ -330,11 +345,11 @@ inline run_together() {
     :: kind[op] == probe -> run_probe()
     :: else
     fi;
-    assert(HOLD(header, HEADER, h, h));
+    assert(HEADERS_ARE(h));
     d_step {
         r = 0;
         do
-        :: r < RANKS -> assert(kind[op] != direct || output[PART(me, r)] == h); r++
+        :: r < RANKS -> assert(kind[op] != direct || output[me * RANKS + r] == h); r++
         :: else -> break
         od;
         r = 0;
@@ -344,7 +359,7 @@ inline run_together() {
 }
 
 proctype rank(byte me) {
-    byte op, h, first = 1, last, j, r, p, t;
+    byte op, h, first = 1, last, j, r, t;
     bool differ;
     {
         do
