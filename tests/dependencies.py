@@ -111,7 +111,8 @@ def check_outsiders(root):
                 continue
             for quoted, included in includes(path):
                 beside = [path.parent / included, root / directory / included]
-                inside = included in GENERATED.get(directory, ()) or any(place.is_file() and (root / directory) in place.resolve().parents for place in beside)
+                inside = any(place.is_file() and (root / directory) in place.resolve().parents for place in beside)
+                inside = inside or included in GENERATED.get(directory, ())
                 ours = (root / "src" / included).exists()
                 if (quoted and included != "onehop.h" and not inside) or (not quoted and ours):
                     yield f"{path.relative_to(root)}: includes {included}: expected onehop.h, or a file of {directory}/"
