@@ -16,10 +16,14 @@
 typedef struct oh_arena {
     int nranks;
     size_t bytes;                          /* of each segment */
+    bool shared;                           /* ranks of one process: a segment is mapped once for all */
     unsigned char *base[ONEHOP_MAX_RANKS]; /* rank r's segment, mapped here */
 } oh_arena_t;
 
-/* Collective. Segments begin zeroed. All ranks pass the same bytes. */
+/*
+ * Collective. Segments begin zeroed. All ranks pass the same bytes. A child made by fork does not inherit the mappings,
+ * and must not call oh_arena_close.
+ */
 onehop_result_t oh_arena_open(oh_bootstrap_t *bootstrap, size_t bytes, const oh_patience_t *patience,
                               oh_arena_t *arena);
 void oh_arena_close(oh_arena_t *arena);

@@ -43,6 +43,7 @@ typedef struct oh_header {
 
 typedef struct oh_segment {
     oh_fault_t fault;
+    _Atomic uint32_t users; /* ranks that hold this mapping, where they are threads of one process */
     _Alignas(OH_LINE_PAIR) _Atomic uint32_t sleepers; /* how many wait for this rank's bell */
     _Atomic uint32_t bell;                            /* futex word, changed to wake them */
     _Alignas(OH_LINE_PAIR) _Atomic uint64_t staged;   /* chunks up to this number are staged */

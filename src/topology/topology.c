@@ -10,8 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Signals quicker than this come from a core close by: measured, near 40-60 ns and far 190-250 ns. */
-static const double near_ns = 110;
+/*
+ * Signals quicker than the first come from a core close by, up to the second from one far away (measured: near 25-60
+ * ns, far 140-250 ns). Slower ones are no signals at all, but the time until the scheduler lets the other rank run.
+ */
+static const double near_ns = 110, far_ns = 1000;
 
 const char *oh_placement_name(oh_placement_t placement) {
     static const char *const name[OH_PLACEMENTS] = {"near", "far", "oversubscribed"};
@@ -34,12 +37,13 @@ void oh_topology_from_cards(const oh_bootstrap_t *bootstrap, oh_topology_t *out)
         for (size_t i = 0; i < sizeof all; i++) all[i] |= card->cpus[i];
     }
     int cpus = count_bits(all, sizeof all);
-    *out = (oh_topology_t){.cpus = cpus, .placement = nranks > cpus ? OH_OVERSUBSCRIBED : OH_NEAR};
+    bool crowded = nranks > cpus;
+    *out = (oh_topology_t){.cpus = cpus, .crowded = crowded, .placement = crowded ? OH_OVERSUBSCRIBED : OH_NEAR};
 }
 
 void oh_topology_measured(oh_topology_t *topology, double signal_ns) {
     topology->signal_ns = signal_ns;
-    topology->placement = signal_ns < near_ns ? OH_NEAR : OH_FAR;
+    topology->placement = signal_ns < near_ns ? OH_NEAR : signal_ns < far_ns ? OH_FAR : OH_OVERSUBSCRIBED;
 }
 
 /* Sets the bits of a list such as "0-3,8" in `bits`. */

@@ -9,12 +9,13 @@
 typedef enum oh_placement {
     OH_NEAR,           /* caches close by: a peer's fresh data come almost as fast as one's own */
     OH_FAR,            /* a peer's data come slowly: fewer hand-overs beat less reading */
-    OH_OVERSUBSCRIBED, /* more ranks than processors: a hand-over costs a change of process */
+    OH_OVERSUBSCRIBED, /* ranks share processors: a hand-over costs a change of process */
     OH_PLACEMENTS
 } oh_placement_t;
 
 typedef struct oh_topology {
     int cpus;         /* processors that the ranks together may run on */
+    bool crowded;     /* fewer than ranks: they share processors whatever is measured */
     double signal_ns; /* one-way signal, as last measured by all; 0: not measured */
     oh_placement_t placement;
 } oh_topology_t;

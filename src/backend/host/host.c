@@ -200,9 +200,9 @@ static void host_abort(oh_backend_t *backend) {
 
 static void host_close(oh_backend_t *backend, bool forked) {
     oh_host_t *host = host_of(backend);
-    if (!forked && host->segment[host->rank] != NULL) oh_fault_leave(&host->faults);
     oh_registry_close(&host->registry);
-    oh_arena_close(&host->arena);
+    if (!forked && host->segment[host->rank] != NULL) oh_fault_leave(&host->faults);
+    if (!forked) oh_arena_close(&host->arena);
     free(host);
 }
 
@@ -241,7 +241,7 @@ static onehop_result_t set_up(oh_host_t *host) {
         host->faults.of[r] = &host->segment[r]->fault;
     }
     oh_topology_from_cards(host->bootstrap, &host->topology);
-    bool measure = host->nranks > 1 && host->topology.placement != OH_OVERSUBSCRIBED;
+    bool measure = host->nranks > 1 && !host->topology.crowded;
     return measure ? oh_host_probe(host) : ONEHOP_SUCCESS;
 }
 

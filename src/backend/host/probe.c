@@ -17,8 +17,7 @@ static const int64_t interval_min_ns = 1000000; /* at first: new processes are s
 static const int64_t interval_max_ns = 200000000; /* later: virtual processors are moved within seconds */
 
 bool oh_host_probe_is_due(const oh_host_t *host) {
-    return host->rank == 0 && host->header % OPERATIONS == 0 && host->topology.placement != OH_OVERSUBSCRIBED &&
-           oh_now_ns() > host->probe_ns;
+    return host->rank == 0 && host->header % OPERATIONS == 0 && !host->topology.crowded && oh_now_ns() > host->probe_ns;
 }
 
 /* Doubles the interval up to its limit. */

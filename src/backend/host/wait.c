@@ -12,7 +12,7 @@
 #include "base/clock.h"
 
 enum {
-    SPINS = 4096,             /* looks before giving the processor away, when every rank has one */
+    SPINS = 512,              /* looks before giving the processor away, when every rank has one */
     SPINS_OVERSUBSCRIBED = 5, /* when another rank may need this one */
     YIELDS_PER_CLOCK = 16,
 };
