@@ -6,6 +6,7 @@
 
 #include "arena/layout.h"
 #include "base/status.h"
+#include "select/select.h"
 
 /* A page that fork wipes in the child tells parent from child without a system call. */
 static onehop_result_t mark_process(onehop_comm_t *comm) {
@@ -24,6 +25,8 @@ static onehop_result_t open_parts(onehop_comm_t *comm, oh_local_group_t *group) 
                        onehop_version());
     }
     comm->config.device = ONEHOP_DEVICE_HOST;
+    int forced; /* a name that is none is this rank's mistake: say so before the others are met */
+    OH_TRY(oh_select_forced(comm->config.algorithm, &forced));
     OH_TRY(group == NULL ? oh_bootstrap_open(&comm->config, &comm->bootstrap)
                          : oh_bootstrap_open_local(&comm->config, group, &comm->bootstrap));
     return oh_host_open(&comm->config, comm->bootstrap, &comm->backend);
