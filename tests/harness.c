@@ -69,8 +69,13 @@ static struct {
     uint64_t seed;
     int64_t started; /* seconds of the wall clock, as files count them */
     int teams;
-    team_t *team; /* that runs now */
+    team_t *team;                    /* that runs now */
+    struct sigaction handlers[NSIG]; /* before cmocka set its own */
 } run;
+
+/* Cmocka turns these into failures of its test, in the wrong process if a rank has them. */
+static const int crashes[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGSYS};
+enum { CRASHES = sizeof crashes / sizeof *crashes };
 
 static void team_abandon(void);
 
@@ -142,6 +147,7 @@ void tests_begin(const char *name) {
     run.started = (int64_t)time(NULL);
     printf("%s: ONEHOP_TEST_SEED=0x%llx\n", name, (unsigned long long)run.seed);
     fflush(stdout);
+    for (int i = 0; i < CRASHES; i++) sigaction(crashes[i], NULL, &run.handlers[crashes[i]]);
     /* So that a process that a rank leaves behind becomes ours, and is noticed. */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     /* The environment of whoever runs the tests must not steer them. */
@@ -234,6 +240,7 @@ static board_t *board_new(int nranks) {
 static _Noreturn void rank_main(team_t *team, int rank, pid_t parent, rank_fn body, void *ctx) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != parent) _exit(1);
+    for (int i = 0; i < CRASHES; i++) sigaction(crashes[i], &run.handlers[crashes[i]], NULL);
     my_board = team->board;
     my_slot = &team->board->slots[rank];
     int nranks = team->nranks;

@@ -224,8 +224,7 @@ static void create_until_killed(int rank, int nranks, void *ctx) {
         result = onehop_all_reduce(&one, &sum, 1, ONEHOP_INT32, ONEHOP_SUM, comm, NULL);
         CHECK(result != ONEHOP_SUCCESS || sum == nranks, "sum is %d", sum);
         /* It may name another rank, one that has already given up creating. */
-        CHECK(result == ONEHOP_SUCCESS || says_word(onehop_last_error(), "rank"), "no rank in: %s",
-              onehop_last_error());
+        CHECK(result == ONEHOP_SUCCESS || strstr(onehop_last_error(), "rank"), "no rank in: %s", onehop_last_error());
         CHECK_SUCCESS(onehop_comm_destroy(comm));
     }
     /* Who was killed before it came to the rendezvous is only missed at the deadline. */

@@ -152,7 +152,7 @@ static void alone(int rank, int nranks, void *ctx) {
         CHECK_RESULT(ONEHOP_TIMEOUT, onehop_comm_create(&config, &comm));
         int64_t took_ms = (now_ns() - begin) / 1000000;
         CHECK(comm == NULL, "a failed create left a pointer behind");
-        CHECK(says_word(onehop_last_error(), "rank"), "no rank in: %s", onehop_last_error());
+        CHECK(strstr(onehop_last_error(), "rank"), "no rank in: %s", onehop_last_error());
         CHECK(took_ms >= 190 && took_ms < patience_ms(1200), "took %lld ms", (long long)took_ms);
         resources_check(before, "after a failed create");
     }
