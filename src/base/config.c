@@ -15,16 +15,18 @@
 typedef struct number_field {
     const char *field;
     const char *variable, *torchrun; /* torchrun's name for it, or NULL */
-    long long unset, fallback;       /* fallback == unset: there is none, a value must be given */
+    long long unset, fallback;       /* REQUIRED: there is none, a value must be given */
     long long min, max;
 } number_field_t;
+
+#define REQUIRED LLONG_MIN
 
 enum { RANK, NRANKS, DEVICE_INDEX, WORKSPACE, TIMEOUT, MAX_BLOCKS, BOOTSTRAP_TIMEOUT };
 
 static const number_field_t numbers[] = {
-    [RANK] = {"rank", "ONEHOP_RANK", "RANK", -1, -1, 0, ONEHOP_MAX_RANKS - 1},
-    [NRANKS] = {"nranks", "ONEHOP_NRANKS", "WORLD_SIZE", -1, -1, 1, ONEHOP_MAX_RANKS},
-    [DEVICE_INDEX] = {"device_index", "ONEHOP_DEVICE_INDEX", "LOCAL_RANK", -1, 0, 0, 1023},
+    [RANK] = {"rank", "ONEHOP_RANK", "RANK", -1, REQUIRED, 0, ONEHOP_MAX_RANKS - 1},
+    [NRANKS] = {"nranks", "ONEHOP_NRANKS", "WORLD_SIZE", -1, REQUIRED, 1, ONEHOP_MAX_RANKS},
+    [DEVICE_INDEX] = {"device_index", "ONEHOP_DEVICE_INDEX", "LOCAL_RANK", -1, -1, 0, 1023},
     [WORKSPACE] = {"workspace_bytes", "ONEHOP_WORKSPACE_BYTES", NULL, 0, 32 << 20, OH_WORKSPACE_MIN, 1LL << 40},
     [TIMEOUT] = {"timeout_ms", "ONEHOP_TIMEOUT_MS", NULL, 0, 30000, 1, INT_MAX},
     [MAX_BLOCKS] = {"max_blocks", "ONEHOP_MAX_BLOCKS", NULL, 0, 0, 0, 65535},
@@ -48,7 +50,7 @@ static onehop_result_t resolve_number(int index, long long given, long long *out
             text = environment(f->torchrun);
         }
         if (text == NULL) {
-            if (f->fallback == f->unset && f->min > f->unset) {
+            if (f->fallback == REQUIRED) {
                 return oh_fail(ONEHOP_INVALID_ARGUMENT,
                                "%s is not set: give it in the configuration or in the environment as %s or %s",
                                f->field, f->variable, f->torchrun);
@@ -117,9 +119,7 @@ static onehop_result_t resolve_device(onehop_device_t given, onehop_device_t *ou
  * torchrun's own store listens on MASTER_PORT, so that port cannot be ours. Its name can: it becomes an abstract Unix
  * socket, which leaves no file behind.
  */
-static onehop_result_t resolve_rendezvous(const char *given, int nranks, char *out, size_t capacity) {
-    OH_TRY(resolve_text("rendezvous", given, "ONEHOP_RENDEZVOUS", NULL, "", out, capacity));
-    if (out[0] != '\0' || nranks == 1) return ONEHOP_SUCCESS;
+static onehop_result_t name_after_torchrun(oh_address_t *out) {
     const char *address = environment("MASTER_ADDR"), *port = environment("MASTER_PORT");
     if (address == NULL || port == NULL) {
         return oh_fail(ONEHOP_INVALID_ARGUMENT,
@@ -133,9 +133,16 @@ static onehop_result_t resolve_rendezvous(const char *given, int nranks, char *o
                        "rank, nranks and rendezvous of this machine's group in the configuration",
                        size, local_size);
     }
-    int length = snprintf(out, capacity, "unix:@onehop-%.48s-%.8s", address, port);
-    if (length < 0 || (size_t)length >= capacity) return oh_fail(ONEHOP_INVALID_ARGUMENT, "MASTER_ADDR is too long");
-    return ONEHOP_SUCCESS;
+    char text[sizeof out->text];
+    snprintf(text, sizeof text, "unix:@onehop-%.80s-%.8s", address, port);
+    return oh_address_parse("MASTER_ADDR", text, out);
+}
+
+static onehop_result_t resolve_rendezvous(const char *given, int nranks, oh_address_t *out) {
+    if (given != NULL) return oh_address_parse("rendezvous", given, out);
+    const char *text = environment("ONEHOP_RENDEZVOUS");
+    if (text != NULL) return oh_address_parse("environment variable ONEHOP_RENDEZVOUS", text, out);
+    return nranks == 1 ? ONEHOP_SUCCESS : name_after_torchrun(out);
 }
 
 /* Copies what an older caller's structure holds over the defaults; a newer one may only hold zeros beyond ours. */
@@ -175,7 +182,11 @@ onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_con
     }
     OH_TRY(resolve_device(in.device, &out->device));
     OH_TRY(resolve_number(DEVICE_INDEX, in.device_index, &value));
-    out->device_index = (int)value;
+    out->device_index = value < 0 ? out->rank : (int)value;
+    if (in.workspace_bytes > LLONG_MAX) {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT, "workspace_bytes is %zu: expected %lld to %lld", in.workspace_bytes,
+                       numbers[WORKSPACE].min, numbers[WORKSPACE].max);
+    }
     OH_TRY(resolve_number(WORKSPACE, (long long)in.workspace_bytes, &value));
     out->workspace_bytes = (size_t)value;
     OH_TRY(resolve_number(TIMEOUT, in.timeout_ms, &value));
@@ -190,7 +201,7 @@ onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_con
     out->allgather = in.allgather;
     out->allgather_ctx = in.allgather_ctx;
     if (!local && in.allgather == NULL) {
-        OH_TRY(resolve_rendezvous(in.rendezvous, out->nranks, out->rendezvous, sizeof out->rendezvous));
+        OH_TRY(resolve_rendezvous(in.rendezvous, out->nranks, &out->rendezvous));
     }
     return ONEHOP_SUCCESS;
 }

@@ -3,6 +3,7 @@
 #ifndef OH_BASE_CONFIG_H
 #define OH_BASE_CONFIG_H
 
+#include "base/address.h"
 #include "onehop.h"
 
 enum { OH_WORKSPACE_MIN = 64 * 1024, OH_NAME_MAX = 32 };
@@ -11,7 +12,8 @@ typedef struct oh_config {
     int rank, nranks;
     onehop_device_t device;
     int device_index;
-    char rendezvous[256]; /* "" when the caller gives an allgather, or ranks live in one process */
+    oh_address_t
+        rendezvous; /* text is "" where there is none: the caller's allgather, ranks of one process, one rank */
     onehop_allgather_fn allgather;
     void *allgather_ctx;
     size_t workspace_bytes;

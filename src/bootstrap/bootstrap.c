@@ -13,6 +13,7 @@
 #include "bootstrap/local.h"
 #include "bootstrap/mesh.h"
 #include "bootstrap/rendezvous.h"
+#include "bootstrap/sock.h"
 
 struct oh_bootstrap {
     oh_transport_t *transport;
@@ -91,9 +92,7 @@ static onehop_result_t gather_cards(const oh_config_t *config, const oh_card_t *
     if (config->allgather != NULL) {
         OH_TRY(gather_by_caller(config, mine, cards));
     } else {
-        oh_address_t address;
-        OH_TRY(oh_address_parse(config->rendezvous, &address));
-        OH_TRY(oh_rendezvous(&address, mine, cards, limit));
+        OH_TRY(oh_rendezvous(&config->rendezvous, mine, cards, limit));
     }
     return oh_cards_check(cards, config->nranks);
 }

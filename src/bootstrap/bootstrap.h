@@ -7,9 +7,8 @@
  *   local.[ch]    for threads of one process, and for a rank alone
  *   transport.*   what both have in common
  *   card.[ch]     what a rank tells the others of itself; encoding, and the check that all agree (pure functions)
- *   rendezvous*   all-gather of cards between processes, unless the caller brings one: rank 0 listens (address, listen)
- *                 and gathers (hub), the others join
- *   sock, wire    what little all need of sockets and bytes
+ *   rendezvous*   all-gather of cards between processes, unless the caller brings one: rank 0 listens (listen) and
+ * gathers (hub), the others join sock, wire    what little all need of sockets and bytes
  */
 #ifndef OH_BOOTSTRAP_BOOTSTRAP_H
 #define OH_BOOTSTRAP_BOOTSTRAP_H

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/status.h"
+#include "bootstrap/sock.h"
 #include "bootstrap/transport.h"
 #include "bootstrap/wire.h"
 

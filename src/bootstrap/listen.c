@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/status.h"
+#include "bootstrap/sock.h"
 
 enum { BACKLOG = 128 };
 
@@ -98,7 +99,7 @@ static onehop_result_t listen_unix(const oh_address_t *address, int64_t deadline
 
 static onehop_result_t listen_tcp(const oh_address_t *address, oh_listener_t *out) {
     struct addrinfo *found;
-    OH_TRY(oh_address_resolve(address, &found));
+    OH_TRY(oh_tcp_resolve(address, &found));
     int fd = -1, error = 0;
     for (const struct addrinfo *a = found; a != NULL && fd < 0; a = a->ai_next) {
         int on = 1;

@@ -3,7 +3,7 @@
 #ifndef OH_BOOTSTRAP_LISTEN_H
 #define OH_BOOTSTRAP_LISTEN_H
 
-#include "bootstrap/address.h"
+#include "base/address.h"
 
 typedef struct oh_listener {
     int fd;           /* -1: closed */

@@ -12,7 +12,7 @@
 #ifndef OH_BOOTSTRAP_RENDEZVOUS_H
 #define OH_BOOTSTRAP_RENDEZVOUS_H
 
-#include "bootstrap/address.h"
+#include "base/address.h"
 #include "bootstrap/card.h"
 
 enum {

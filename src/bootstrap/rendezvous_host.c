@@ -3,6 +3,7 @@
 #include "base/status.h"
 #include "bootstrap/hub.h"
 #include "bootstrap/listen.h"
+#include "bootstrap/sock.h"
 
 /* How long rank 0 stays to tell ranks that have not come yet why they need not. */
 enum { LINGER_MS = 5000 };

@@ -9,6 +9,7 @@
 
 #include "base/status.h"
 #include "bootstrap/rendezvous.h"
+#include "bootstrap/sock.h"
 #include "bootstrap/wire.h"
 
 enum { PAUSE_MAX_MS = 50, MARGIN_MAX_MS = 200, BODY_MAX = ONEHOP_MAX_RANKS * OH_CARD_BYTES };
@@ -183,7 +184,7 @@ static attempt_t try_all(joining_t *j) {
 onehop_result_t oh_rendezvous_join(const oh_address_t *address, const oh_card_t *mine, oh_card_t *cards,
                                    const oh_time_limit_t *limit) {
     joining_t joining = {.address = address, .mine = mine, .cards = cards, .limit = limit};
-    if (!oh_address_is_unix(address)) OH_TRY(oh_address_resolve(address, &joining.network));
+    if (!oh_address_is_unix(address)) OH_TRY(oh_tcp_resolve(address, &joining.network));
     attempt_t attempt = try_all(&joining);
     for (int pause = 1; !attempt.final; pause = 2 * pause < PAUSE_MAX_MS ? 2 * pause : PAUSE_MAX_MS) {
         if (oh_ms_until(limit->deadline) == 0) {

@@ -33,6 +33,8 @@ void oh_close(int *fd) {
     *fd = -1;
 }
 
+_Static_assert(OH_UNIX_NAME_MAX == sizeof(((struct sockaddr_un *)0)->sun_path) - 1, "room for the end");
+
 socklen_t oh_unix_address(const char *name, struct sockaddr_un *out) {
     size_t length = strnlen(name, OH_UNIX_NAME_MAX);
     memset(out, 0, sizeof *out);
@@ -41,6 +43,15 @@ socklen_t oh_unix_address(const char *name, struct sockaddr_un *out) {
     /* A name without a file begins with a zero, and ends where the address does. */
     if (name[0] == '@') out->sun_path[0] = '\0';
     return (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length + (name[0] == '@' ? 0 : 1));
+}
+
+onehop_result_t oh_tcp_resolve(const oh_address_t *address, struct addrinfo **out) {
+    const struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
+    int error = getaddrinfo(address->host, address->port, &hints, out);
+    if (error == 0) return ONEHOP_SUCCESS;
+    if (error == EAI_SYSTEM) return oh_fail_errno("rendezvous %s: getaddrinfo", address->text);
+    return oh_fail(ONEHOP_INVALID_ARGUMENT, "rendezvous %s: the host cannot be found: %s", address->text,
+                   gai_strerror(error));
 }
 
 bool oh_socket_owner(int fd, struct ucred *out) {

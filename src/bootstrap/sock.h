@@ -3,6 +3,7 @@
 #ifndef OH_BOOTSTRAP_SOCK_H
 #define OH_BOOTSTRAP_SOCK_H
 
+#include <netdb.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -10,6 +11,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "base/address.h"
 #include "base/clock.h"
 #include "onehop.h"
 
@@ -27,9 +29,11 @@ void oh_pause_ms(int ms, int64_t deadline);
 /* Closes *fd unless it is -1, and makes it -1. */
 void oh_close(int *fd);
 
-/* A file's path, or "@name" for a name without a file; at most OH_UNIX_NAME_MAX bytes. Returns the address's length. */
-enum { OH_UNIX_NAME_MAX = sizeof(((struct sockaddr_un *)0)->sun_path) - 1 };
+/* name: a file's path, or "@name" for a name without a file. Returns the length of *out. */
 socklen_t oh_unix_address(const char *name, struct sockaddr_un *out);
+
+/* The network addresses of a TCP rendezvous, for freeaddrinfo(). */
+onehop_result_t oh_tcp_resolve(const oh_address_t *address, struct addrinfo **out);
 
 /* Who made the other end of a Unix socket; false if unknown. */
 bool oh_socket_owner(int fd, struct ucred *out);
