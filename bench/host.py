@@ -10,8 +10,8 @@ import json
 import os
 import pathlib
 import random
+import resource
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -131,27 +131,34 @@ def pingpong(build):
     return float(run.stdout)
 
 
-def busy_share(seconds=0.2):
-    """Share of the processors' time that others use, hypervisor included, while we sleep."""
+class Others:
+    """Tells what share of the processors others have used, the hypervisor included, since it was made."""
 
-    def times():
+    def __init__(self):
+        self.start = self._times()
+
+    @staticmethod
+    def _times():
         with open("/proc/stat", encoding="ascii") as stat:
             ticks = [int(field) for field in stat.readline().split()[1:9]]
-        return sum(ticks), ticks[3] + ticks[4]
+        total, idle = sum(ticks), ticks[3] + ticks[4]
+        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        ours = sum(use.ru_utime + use.ru_stime for use in usage) * os.sysconf("SC_CLK_TCK")
+        return total, total - idle - ours
 
-    before = times()
-    time.sleep(seconds)
-    after = times()
-    return 1 - (after[1] - before[1]) / max(1, after[0] - before[0])
+    def share(self):
+        """Our children must have ended: only then is their time known."""
+        now = self._times()
+        return max(0.0, (now[1] - self.start[1]) / max(1, now[0] - self.start[0]))
 
 
 def run_round(number, nranks, options, progress):
     """Starts all systems, then measures them in turn at each size, with a ping-pong between any two turns."""
     seed = random.getrandbits(32)
     samples, versions, systems = [], {}, []
+    others = Others()
     with tempfile.TemporaryDirectory(prefix="onehop-bench-") as folder:
         try:
-            busy = busy_share()
             for name in options.systems:
                 systems.append(System(name, nranks, options.build, folder, max(options.sizes), seed))
                 versions[name] = systems[-1].version
@@ -179,7 +186,7 @@ def run_round(number, nranks, options, progress):
         finally:
             for system in systems:
                 system.close()
-    return samples, versions, busy
+    return samples, versions, others.share()
 
 
 def output_of(*command):
@@ -193,7 +200,7 @@ def cpu_name():
     return names[0] if names else os.uname().machine
 
 
-def describe(options, versions, busy):
+def describe(options, versions, disturbed):
     """Where and with what the numbers were taken."""
     changed = output_of("git", "status", "--porcelain", "--", ":!bench/results")
     return {
@@ -205,7 +212,7 @@ def describe(options, versions, busy):
         "driver": f"{os.uname().sysname} {os.uname().release}",
         "mode": "eager",
         "cpus": len(os.sched_getaffinity(0)),
-        "busy_before_rounds": round(statistics.mean(busy), 3),
+        "others_share": [round(share, 3) for share in disturbed],
         "systems": versions,
         "launchers": {
             name: {n: " ".join(os.path.relpath(word, ROOT) if isinstance(word, pathlib.Path) else word
@@ -255,12 +262,12 @@ def main():
         if terminal:
             print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
 
-    samples, versions, busy = [], {}, []
+    samples, versions, disturbed = [], {}, []
     try:
         for number, nranks in itertools.product(range(options.rounds), options.nranks):
             more, versions, share = run_round(number, nranks, options, progress)
             samples += more
-            busy.append(share)
+            disturbed.append(share)
     except Failure as failure:
         progress("")
         sys.exit(f"bench: {failure}")
@@ -268,9 +275,9 @@ def main():
         progress("")
         sys.exit(130)
     progress("")
-    about = describe(options, versions, busy)
-    if about["busy_before_rounds"] > 0.05:
-        print(f"bench: others used {100 * about['busy_before_rounds']:.0f} % of the processors; do not trust this run",
+    about = describe(options, versions, disturbed)
+    if max(disturbed) > 0.05:
+        print(f"bench: this machine is not idle: others took up to {100 * max(disturbed):.0f} % of its time in a round",
               file=sys.stderr)
     options.output.mkdir(parents=True, exist_ok=True)
     for nranks in options.nranks:
