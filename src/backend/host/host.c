@@ -92,7 +92,7 @@ static onehop_result_t run_together(oh_host_t *host, oh_host_op_t *op) {
         announce(host, op);
         OH_TRY(meet(host, &direct));
     }
-    OH_TRY(algorithms[op->plan.algorithm]->run(host, op));
+    if (op->chunks > 0) OH_TRY(algorithms[op->plan.algorithm]->run(host, op));
     return oh_host_header(host, 0)->probe ? oh_host_probe(host) : ONEHOP_SUCCESS;
 }
 
