@@ -33,10 +33,9 @@ onehop_result_t oh_fail_errno(const char *format, ...) {
     va_start(arguments, format);
     store(format, arguments);
     va_end(arguments);
-    char reason[128];
-    if (strerror_r(error, reason, sizeof reason) != 0) snprintf(reason, sizeof reason, "errno %d", error);
+    errno = error; /* for %m */
     bool memory = error == ENOMEM || error == ENOSPC || error == EMFILE || error == ENFILE || error == EDQUOT;
-    return oh_fail(memory ? ONEHOP_OUT_OF_MEMORY : ONEHOP_SYSTEM_ERROR, "%.360s: %s", last_error, reason);
+    return oh_fail(memory ? ONEHOP_OUT_OF_MEMORY : ONEHOP_SYSTEM_ERROR, "%.360s: %m", last_error);
 }
 
 const char *onehop_last_error(void) { return last_error; }

@@ -209,5 +209,10 @@ onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int ran
     onehop_result_t result = gather(&g, deadline, timeout_ms);
     for (int i = 0; i < g.visitor_count; i++) close(g.visitors[i]);
     oh_close(&mesh->listener);
-    return result == ONEHOP_SUCCESS ? result : oh_mesh_tell(mesh, result);
+    if (result != ONEHOP_SUCCESS) return oh_mesh_tell(mesh, result);
+    /* Nobody goes on before all are connected: until then, a peer that leaves is a peer that is lost. */
+    const oh_patience_t patience = {.timeout_ms = oh_ms_until(deadline)};
+    const char mine = 1;
+    char all[ONEHOP_MAX_RANKS];
+    return mesh->transport.ops->allgather(&mesh->transport, "connected", &mine, all, sizeof mine, &patience);
 }
