@@ -123,16 +123,15 @@ int command_bench(int argc, char **argv) {
         {"device", 0, "DEVICE", parse_device, &o.ranks.device, 0, 0, "auto, host or cuda (default auto)"},
         {"threads", 't', NULL, NULL, &o.ranks.threads, 0, 0, "ranks are threads of one process"},
         {"timeout-ms", 0, "N", parse_int, &o.ranks.timeout_ms, 1, INT_MAX, "how long an operation may wait for a rank"},
-        {"json", 'j', "FILE", parse_text, &o.json, 0, 0, "write the results to FILE too"},
+        {"json", 'j', "FILE", parse_path, &o.json, 0, 0, "write the results to FILE too"},
     };
     const command_line_t line = {
-        .operands = "",
-        .about =
-            "Times all-reduces of growing size, out of place and in place, and verifies their results.\n"
-            "\n"
-            "The time is that of the slowest rank, the median of many. algbw is bytes / time; busbw is algbw * "
-            "2(n-1)/n for\n"
-            "n ranks. Under `onehop launch` or torchrun, and without --nranks, this process is one of their ranks.",
+        .usage = "[OPTIONS]",
+        .about = "Times all-reduces of growing size, out of place and in place, and verifies their results.\n"
+                 "\n"
+                 "The time is that of the slowest rank, the median of many. algbw is bytes / time, busbw is\n"
+                 "algbw * 2(n-1)/n for n ranks. Under `onehop launch` or torchrun, and without --nranks, this process\n"
+                 "is one of their ranks.",
         .options = rows,
         .noptions = sizeof rows / sizeof rows[0],
     };

@@ -26,11 +26,11 @@ static void print_head(const bench_report_t *report) {
            report->options->ranks.threads ? "threads" : "processes",
            report->options->registered ? "registered" : "ordinary",
            info->placement != NULL ? info->placement : "unknown", info->signal_ns, report->options->seed);
-    printf("#\n#%44s %35s %35s\n", "", "out of place          ", "in place            ");
+    printf("#\n#%41s %38s %36s\n", "", "out of place", "in place");
     printf("#%11s %12s %9s %6s  %10s %8s %8s %7s %10s %8s %8s %7s\n", "bytes", "count", "type", "op", "time", "algbw",
            "busbw", "wrong", "time", "algbw", "busbw", "wrong");
-    printf("#%11s %12s %9s %6s  %10s %8s %8s %7s %10s %8s %8s %7s\n", "", "(elements)", "", "", "(us)", "(GB/s)",
-           "(GB/s)", "", "(us)", "(GB/s)", "(GB/s)", "");
+    printf("#%11s %12s %9s %6s  %10s %8s %8s %7s %10s %8s %8s\n", "", "(elements)", "", "", "(us)", "(GB/s)", "(GB/s)",
+           "", "(us)", "(GB/s)", "(GB/s)");
 }
 
 bench_report_t *bench_report_open(rank_t *rank, const bench_options_t *options) {
@@ -81,7 +81,7 @@ bool bench_report_add(bench_report_t *report, const bench_row_t *row) {
         printf("%12zu %12zu %9s %6s ", row->bytes, row->count, onehop_dtype_string(report->options->dtype),
                onehop_op_string(report->options->op));
     }
-    printf(" %10.2f %8.2f %8.2f %7" PRIu64, row->time.median_us, algorithm_bandwidth(row), bus_bandwidth(report, row),
+    printf(" %10.2f %8.3f %8.3f %7" PRIu64, row->time.median_us, algorithm_bandwidth(row), bus_bandwidth(report, row),
            row->wrong);
     if (row->in_place) printf("\n");
     report->wrong += row->wrong;

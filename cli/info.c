@@ -183,12 +183,11 @@ int command_info(int argc, char **argv) {
         {"json", 'j', NULL, NULL, &o.json, 0, 0, "print JSON"},
     };
     const command_line_t line = {
-        .operands = "",
-        .about =
-            "Starts ranks and shows where they run, what memory they share, the algorithms, and for each size of a\n"
-            "message which of them would be chosen and why.\n"
-            "\n"
-            "Under `onehop launch` or torchrun, and without --nranks, this process is one of their ranks.",
+        .usage = "[OPTIONS]",
+        .about = "Starts ranks and shows where they run, what memory they share, the algorithms, and for each size\n"
+                 "of a message which of them would be chosen and why.\n"
+                 "\n"
+                 "Under `onehop launch` or torchrun, and without --nranks, this process is one of their ranks.",
         .options = rows,
         .noptions = sizeof rows / sizeof rows[0],
     };

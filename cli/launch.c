@@ -233,18 +233,16 @@ int command_launch(int argc, char **argv) {
         {"nranks", 'n', "N", parse_int, &nranks, 1, ONEHOP_MAX_RANKS, "ranks to start (required)"},
     };
     const command_line_t line = {
-        .operands = "-n N -- PROGRAM [ARGUMENTS]",
-        .about = "Starts N processes of PROGRAM, with ONEHOP_RANK, ONEHOP_NRANKS, ONEHOP_RENDEZVOUS, ONEHOP_JOB, and "
-                 "as torchrun\n"
-                 "does RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE in their environment.\n"
-                 "\n"
-                 "Each line that they print is preceded by the rank. Rank 0 reads standard input, unless that is a "
-                 "terminal.\n"
-                 "SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to them. If one fails, the others have 5 "
-                 "seconds to\n"
-                 "end; then they get SIGTERM, and 5 seconds later SIGKILL. The exit status is that of the first that "
-                 "failed, 128 +\n"
-                 "its number if it was a signal.",
+        .usage = "-n N -- PROGRAM [ARGUMENTS]",
+        .operands = true,
+        .about =
+            "Starts N processes of PROGRAM, with ONEHOP_RANK, ONEHOP_NRANKS, ONEHOP_RENDEZVOUS, ONEHOP_JOB, and as\n"
+            "torchrun does RANK, WORLD_SIZE, LOCAL_RANK and LOCAL_WORLD_SIZE in their environment.\n"
+            "\n"
+            "Each line that they print is preceded by the rank. Rank 0 reads standard input, unless that is a\n"
+            "terminal. SIGINT, SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2 are passed on to them. If one fails, the\n"
+            "others have 5 seconds to end; then they get SIGTERM, and 5 seconds later SIGKILL. The exit status\n"
+            "is that of the first that failed, 128 + its number if it was a signal.",
         .options = rows,
         .noptions = sizeof rows / sizeof rows[0],
         .stop_at_operand = true,

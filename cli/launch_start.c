@@ -74,7 +74,8 @@ _Noreturn static void become_rank(const start_t *start) {
     setpgid(0, 0);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != start->launcher) _exit(EXIT_FAILED); /* it died before we asked */
-    signal(SIGPIPE, SIG_DFL);
+    signal(SIGPIPE, SIG_DFL);                             /* which main has changed */
+    signal(SIGXFSZ, SIG_DFL);
     sigprocmask(SIG_SETMASK, start->mask, NULL);
     if (set_environment(start->rank, start->nranks, start->names) && set_stdin(start->rank) &&
         dup2(start->out, STDOUT_FILENO) >= 0 && dup2(start->err, STDERR_FILENO) >= 0) {

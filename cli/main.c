@@ -42,7 +42,8 @@ static void occupy_standard_streams(void) {
 
 int main(int argc, char **argv) {
     occupy_standard_streams();
-    signal(SIGPIPE, SIG_IGN); /* a write that fails is reported like any other */
+    signal(SIGPIPE, SIG_IGN); /* a write that fails is an error to report, not the end */
+    signal(SIGXFSZ, SIG_IGN);
     signal(SIGCHLD, SIG_DFL); /* who ignores it cannot wait for children, and it is inherited */
     if (argc < 2) {
         print_usage(stderr);

@@ -55,16 +55,20 @@ typedef struct cursor {
     char *why;
 } cursor_t;
 
+/* Copies what can be shown of a file's text: one line, without spaces at its end. */
+static void show(const char *text, size_t length, char *out, size_t room) {
+    size_t n = 0;
+    for (; n < length && n < room - 1 && text[n] != '\n'; n++)
+        out[n] = text[n] >= ' ' && text[n] <= '~' ? text[n] : '?';
+    while (n > 0 && out[n - 1] == ' ') n--;
+    out[n] = '\0';
+}
+
 /* Names what stands where something else was expected. */
 static bool expected(const cursor_t *c, const char *what) {
-    if (c->at == c->end) return fail(c->why, "has a header that ends where %s was expected", what);
     char found[20];
-    size_t length = 0;
-    while (length < sizeof found - 1 && c->at + length < c->end && c->at[length] != '\n') {
-        char letter = c->at[length];
-        found[length++] = letter >= ' ' && letter <= '~' ? letter : '?';
-    }
-    found[length] = '\0';
+    show(c->at, (size_t)(c->end - c->at), found, sizeof found);
+    if (found[0] == '\0') return fail(c->why, "has a header that ends where %s was expected", what);
     return fail(c->why, "has \"%s\" in its header where %s was expected", found, what);
 }
 
@@ -136,6 +140,7 @@ static bool take_descr(cursor_t *c, npy_t *out) {
         out->dtype = types[i].dtype;
         return true;
     }
+    show(descr, strlen(descr), descr, sizeof descr);
     if (descr[0] == '>') return fail(c->why, "has the type %s, which is big-endian: expected " TYPES_TEXT, descr);
     return fail(c->why, "has the type %s: expected " TYPES_TEXT, descr);
 }

@@ -83,8 +83,8 @@ bool parse_seed(const option_row_t *row, const char *text, char *expected) {
     return true;
 }
 
-bool parse_text(const option_row_t *row, const char *text, char *expected) {
-    snprintf(expected, EXPECTED_TEXT, "%s", row->argument);
+bool parse_path(const option_row_t *row, const char *text, char *expected) {
+    snprintf(expected, EXPECTED_TEXT, "the name of a file");
     *(const char **)row->value = text;
     return text[0] != '\0';
 }
@@ -156,8 +156,7 @@ bool parse_algorithm(const option_row_t *row, const char *text, char *expected) 
 enum { HELP_COLUMN = 24, VERSION = 1, LONG_OPTION = 256 };
 
 static void print_help(const command_line_t *line) {
-    printf("usage: %s [OPTIONS]%s%s\n\n%s\n\noptions:\n", say_get_name(), line->operands[0] != '\0' ? " " : "",
-           line->operands, line->about);
+    printf("usage: %s %s\n\n%s\n\noptions:\n", say_get_name(), line->usage, line->about);
     for (int i = 0; i < line->noptions; i++) {
         const option_row_t *row = &line->options[i];
         char left[64], letter[] = "-x, ";
@@ -198,7 +197,7 @@ static bool make_tables(const command_line_t *line, getopt_tables_t *out) {
 
 static const option_row_t *find_row(const command_line_t *line, int code) {
     if (code >= LONG_OPTION) return &line->options[code - LONG_OPTION];
-    for (int i = 0; i < line->noptions; i++) {
+    for (int i = 0; i < line->noptions && code != 0; i++) {
         if (line->options[i].letter == code) return &line->options[i];
     }
     return NULL;
@@ -254,7 +253,7 @@ int parse_command_line(const command_line_t *line, int argc, char **argv, int *o
     }
     free(tables.names);
     *operand = optind;
-    if (status == PARSE_GO_ON && optind < argc && line->operands[0] == '\0') {
+    if (status == PARSE_GO_ON && optind < argc && !line->operands) {
         complain("\"%s\" is not expected: there is nothing but options", argv[optind]);
         return EXIT_USAGE;
     }

@@ -29,11 +29,12 @@ struct option_row {
 };
 
 typedef struct command_line {
-    const char *operands; /* what follows the options in the usage line; "" if nothing may */
-    const char *about;    /* the paragraphs of --help before the options */
+    const char *usage; /* the usage line after the command's name */
+    const char *about; /* the paragraphs of --help before the options */
     const option_row_t *options;
     int noptions;
-    bool stop_at_operand; /* what follows the first operand is not ours to parse */
+    bool operands;        /* whether there may be any */
+    bool stop_at_operand; /* what follows the first of them is not ours to parse */
 } command_line_t;
 
 enum { PARSE_GO_ON = -1 };
@@ -49,7 +50,7 @@ bool parse_size(const option_row_t *row, const char *text, char *expected);     
 bool parse_range(const option_row_t *row, const char *text, char *expected);     /* range_t: 4, 1-8 */
 bool parse_seconds(const option_row_t *row, const char *text, char *expected);   /* double */
 bool parse_seed(const option_row_t *row, const char *text, char *expected);      /* uint64_t */
-bool parse_text(const option_row_t *row, const char *text, char *expected);      /* const char *, not empty */
+bool parse_path(const option_row_t *row, const char *text, char *expected);      /* const char * */
 bool parse_dtype(const option_row_t *row, const char *text, char *expected);     /* onehop_dtype_t */
 bool parse_op(const option_row_t *row, const char *text, char *expected);        /* onehop_op_t */
 bool parse_device(const option_row_t *row, const char *text, char *expected);    /* onehop_device_t */

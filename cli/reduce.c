@@ -129,14 +129,15 @@ static int reduce_files(reduce_options_t *o) {
 int command_reduce(int argc, char **argv) {
     reduce_options_t o = {.ranks.device = ONEHOP_DEVICE_AUTO};
     const option_row_t rows[] = {
-        {"output", 'o', "FILE", parse_text, &o.output, 0, 0, "where the result goes (required)"},
+        {"output", 'o', "FILE", parse_path, &o.output, 0, 0, "where the result goes (required)"},
         {"op", 0, "OP", parse_op, &o.op, 0, 0, "sum, prod, min, max or avg (default sum)"},
         {"algorithm", 'a', "NAME", parse_algorithm, &o.ranks.algorithm, 0, 0, "force an algorithm"},
         {"device", 0, "DEVICE", parse_device, &o.ranks.device, 0, 0, "auto, host or cuda (default auto)"},
         {"timeout-ms", 0, "N", parse_int, &o.ranks.timeout_ms, 1, INT_MAX, "how long an operation may wait for a rank"},
     };
     const command_line_t line = {
-        .operands = "A.npy [B.npy ...] -o SUM.npy",
+        .usage = "[OPTIONS] A.npy [B.npy ...] -o SUM.npy",
+        .operands = true,
         .about = "Combines arrays element by element: each .npy file is given to a rank of its own, and the ranks\n"
                  "all-reduce. The files have the same type, shape and order. The result appears whole or not at all.",
         .options = rows,
