@@ -7,20 +7,29 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+/* In small pieces: on older kernels a signal undoes the whole call, which might then never end where signals come
+ * often. */
+static int allocate(int fd, size_t bytes) {
+    const size_t piece = 256 * 1024;
+    for (size_t done = 0; done < bytes;) {
+        size_t length = bytes - done < piece ? bytes - done : piece;
+        int error = posix_fallocate(fd, (off_t)done, (off_t)length);
+        if (error == 0) done += length;
+        if (error != 0 && error != EINTR) return error;
+    }
+    return 0;
+}
+
 onehop_result_t oh_memory_create(size_t bytes, int *out_fd, void **out) {
     int fd = memfd_create("onehop", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0) return oh_fail_errno("memfd_create");
-    int error;
-    do {
-        error = posix_fallocate(fd, 0, (off_t)bytes);
-    } while (error == EINTR);
+    int error = allocate(fd, bytes);
     if (error != 0) {
         close(fd);
         errno = error;
@@ -103,23 +112,30 @@ static onehop_result_t find_mapping(uintptr_t begin, uintptr_t end, mapping_t *o
     return ONEHOP_SUCCESS;
 }
 
-/* A descriptor of this process that is open for reading and writing on the mapping's file, or -1. */
-static int find_descriptor(const mapping_t *m, size_t file_end) {
+static bool is_file_of(const mapping_t *m, size_t file_end, const struct stat *status) {
+    return S_ISREG(status->st_mode) && status->st_ino == m->inode && major(status->st_dev) == m->major &&
+           minor(status->st_dev) == m->minor && (size_t)status->st_size >= file_end;
+}
+
+/*
+ * The mapping's file, opened anew through a descriptor of this process; -1 if there is none. Other threads may close
+ * theirs meanwhile: so they are looked at by name, and what was opened is looked at again.
+ */
+static int open_file_of(const mapping_t *m, size_t file_end) {
     DIR *directory = opendir("/proc/self/fd");
     if (directory == NULL) return -1;
-    int found = -1;
-    for (struct dirent *entry; found < 0 && (entry = readdir(directory)) != NULL;) {
-        char *end;
-        long fd = strtol(entry->d_name, &end, 10);
-        if (*end != '\0' || end == entry->d_name || fd == dirfd(directory)) continue;
+    int fd = -1;
+    for (struct dirent *entry; fd < 0 && (entry = readdir(directory)) != NULL;) {
         struct stat status;
-        if (fstat((int)fd, &status) != 0 || !S_ISREG(status.st_mode)) continue;
-        bool same = status.st_ino == m->inode && major(status.st_dev) == m->major && minor(status.st_dev) == m->minor;
-        if (same && (size_t)status.st_size >= file_end && (fcntl((int)fd, F_GETFL) & O_ACCMODE) == O_RDWR)
-            found = (int)fd;
+        if (fstatat(dirfd(directory), entry->d_name, &status, 0) != 0 || !is_file_of(m, file_end, &status)) continue;
+        fd = openat(dirfd(directory), entry->d_name, O_RDWR | O_CLOEXEC);
+        if (fd >= 0 && (fstat(fd, &status) != 0 || !is_file_of(m, file_end, &status))) {
+            close(fd);
+            fd = -1;
+        }
     }
     closedir(directory);
-    return found;
+    return fd;
 }
 
 onehop_result_t oh_memory_find(const void *ptr, size_t bytes, oh_memory_origin_t *out) {
@@ -133,7 +149,7 @@ onehop_result_t oh_memory_find(const void *ptr, size_t bytes, oh_memory_origin_t
                        ptr, m.rights);
     }
     out->offset = (size_t)(m.offset + (begin - m.begin));
-    out->fd = find_descriptor(&m, out->offset + bytes);
+    out->fd = open_file_of(&m, out->offset + bytes);
     if (out->fd < 0) {
         return oh_fail(
             ONEHOP_UNSUPPORTED,

@@ -15,7 +15,7 @@ onehop_result_t oh_memory_create(size_t bytes, int *fd, void **out);
 onehop_result_t oh_memory_map(int fd, size_t offset, size_t bytes, void **out);
 void oh_memory_unmap(void *ptr, size_t bytes);
 
-/* A descriptor of ours (not to be closed) behind shared memory [ptr, ptr + bytes), and ptr's offset in it. */
+/* A descriptor (the caller's, to be closed) of the shared memory [ptr, ptr + bytes), and ptr's offset in it. */
 typedef struct oh_memory_origin {
     int fd;
     size_t offset;

@@ -180,6 +180,7 @@ onehop_result_t oh_registry_add(oh_registry_t *registry, oh_bootstrap_t *bootstr
     mine.bytes = bytes;
     mine.offset = origin.offset;
     onehop_result_t result = exchange(e, bootstrap, patience, offers, &mine, origin.fd, broken);
+    if (origin.fd >= 0) close(origin.fd);
     free(offers);
     if (result != ONEHOP_SUCCESS) {
         unmap_peers(e);
