@@ -118,11 +118,11 @@ static void mix(int rank, int nranks, void *ctx) {
     onehop_config_t wish = ONEHOP_CONFIG_INIT;
     wish.algorithm = run->algorithm;
     wish.workspace_bytes = run->workspace_bytes;
+    interrupt_at_random(mine.state);
     onehop_comm_t *comm = team_join(rank, nranks, 0, &wish);
     area_t own[2] = {area_new(REGION + 4096), area_new(REGION + 4096)};
     area_t shared[2] = {shared_area(comm), shared_area(comm)};
     place_t places[BURST];
-    interrupt_at_random(mine.state);
     int64_t end = now_ns() + run->milliseconds * (int64_t)1000000;
     int bursts = 0;
     for (int32_t stop = 0; !stop; bursts++) {
@@ -136,9 +136,9 @@ static void mix(int rank, int nranks, void *ctx) {
         stop = now_ns() > end;
         CHECK_SUCCESS(onehop_all_reduce(&stop, &stop, 1, ONEHOP_INT32, ONEHOP_MAX, comm, NULL));
     }
+    CHECK_SUCCESS(onehop_comm_destroy(comm));
     interrupt_no_more();
     CHECK(bursts >= 3, "only %d bursts", bursts);
-    CHECK_SUCCESS(onehop_comm_destroy(comm));
     area_free(own[0]);
     area_free(own[1]);
 }
