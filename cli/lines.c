@@ -7,24 +7,21 @@
 #include <unistd.h>
 
 /* A pipe that poll calls writable takes this much at once (POSIX: PIPE_BUF). */
-enum { AT_ONCE = 4096 };
+enum { AT_ONCE = 4096, CHUNK_BYTES = 64 * 1024 };
 
 struct chunk {
     chunk_t *next;
     int fd;
-    size_t length, written;
+    size_t length, written, room;
     char bytes[];
 };
 
-void outbox_init(outbox_t *box) {
-    *box = (outbox_t){0};
-    box->last = &box->first;
-}
+void outbox_init(outbox_t *box) { *box = (outbox_t){0}; }
 
 static void drop_first(outbox_t *box) {
     chunk_t *chunk = box->first;
     box->first = chunk->next;
-    if (box->first == NULL) box->last = &box->first;
+    if (box->first == NULL) box->last = NULL;
     free(chunk);
 }
 
@@ -34,14 +31,24 @@ void outbox_free(outbox_t *box) {
 
 int outbox_target(const outbox_t *box) { return box->first != NULL ? box->first->fd : -1; }
 
+/* A chunk for `length` bytes and more, at the end of the queue. */
+static chunk_t *add_chunk(outbox_t *box, int fd, size_t length) {
+    size_t room = length > CHUNK_BYTES ? length : CHUNK_BYTES;
+    chunk_t *chunk = malloc(sizeof *chunk + room);
+    if (chunk == NULL) return NULL;
+    *chunk = (chunk_t){.fd = fd, .room = room};
+    *(box->last != NULL ? &box->last->next : &box->first) = chunk;
+    box->last = chunk;
+    return chunk;
+}
+
 bool outbox_put(outbox_t *box, int fd, const char *bytes, size_t length) {
     if (box->broken[fd] || length == 0) return true;
-    chunk_t *chunk = malloc(sizeof *chunk + length);
+    chunk_t *chunk = box->last;
+    if (chunk == NULL || chunk->fd != fd || chunk->room - chunk->length < length) chunk = add_chunk(box, fd, length);
     if (chunk == NULL) return false;
-    *chunk = (chunk_t){.fd = fd, .length = length};
-    memcpy(chunk->bytes, bytes, length);
-    *box->last = chunk;
-    box->last = &chunk->next;
+    memcpy(chunk->bytes + chunk->length, bytes, length);
+    chunk->length += length;
     return true;
 }
 
@@ -74,7 +81,6 @@ static bool keep(lines_t *lines, const char *bytes, size_t length) {
     return true;
 }
 
-/* A line is one chunk: prefix, what was kept, a line feed. */
 bool lines_end(lines_t *lines, outbox_t *box) {
     if (lines->length == 0) return true;
     bool good = keep(lines, "\n", 1) && outbox_put(box, lines->target, lines->partial, lines->length);

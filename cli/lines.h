@@ -14,7 +14,7 @@
 typedef struct chunk chunk_t;
 
 typedef struct outbox {
-    chunk_t *first, **last;
+    chunk_t *first, *last;
     bool broken[3]; /* by descriptor: it cannot be written to, and what is meant for it is dropped */
 } outbox_t;
 

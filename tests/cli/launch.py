@@ -169,19 +169,22 @@ for fd in 1, 2:
         self.assertEqual(process.stderr.read(), "onehop launch: cannot write standard output: Broken pipe\n")
 
     def test_a_reader_that_sleeps_delays_no_signal(self):
-        process = self.started(*shell(2, "while :; do echo more; done"))
-        self.eventually(lambda: len(children(process.pid)) == 2, "the ranks run")
-        ranks = children(process.pid)
+        ours, theirs = os.pipe()
+        fcntl.fcntl(theirs, fcntl.F_SETPIPE_SZ, 4096)  # one page, which the first write takes
+        process = self.started(*shell(2, "while :; do echo more; done"), stdout=theirs)
+        os.close(theirs)
 
         def waiting():
             count = array.array("i", [0])
-            fcntl.ioctl(process.stdout, termios.FIONREAD, count)
+            fcntl.ioctl(ours, termios.FIONREAD, count)
             return count[0]
 
-        self.eventually(lambda: waiting() > 65536 - 4096, "the pipe is full")
-        process.send_signal(signal.SIGTERM)
-        self.eventually(lambda: not any(map(alive, ranks)), "the ranks end")
-        process.stdout.read()
+        with os.fdopen(ours) as reader:
+            self.eventually(lambda: len(children(process.pid)) == 2 and waiting() > 0, "the pipe is full")
+            ranks = children(process.pid)
+            process.send_signal(signal.SIGTERM)
+            self.eventually(lambda: not any(map(alive, ranks)), "the ranks end")
+            self.assertRegex(reader.read(), r"^(\[[01]\] more\n)+$")
         self.assertEqual(process.wait(60), 128 + signal.SIGTERM)
 
 
