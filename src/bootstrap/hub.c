@@ -33,7 +33,8 @@ struct oh_hub {
 
     onehop_result_t verdict;
     char sentence[OH_ERROR_TEXT];
-    int told_pid[ONEHOP_MAX_RANKS]; /* which process was told the verdict; 0: none */
+    bool told[ONEHOP_MAX_RANKS];    /* the verdict; ... */
+    int told_pid[ONEHOP_MAX_RANKS]; /* ... which process of that rank */
 
     connection_t connections[CONNECTIONS_MAX]; /* oldest first */
     int count;
@@ -99,6 +100,7 @@ onehop_result_t oh_hub_verdict(const oh_hub_t *hub) {
 
 static void tell(oh_hub_t *hub, const connection_t *c, int rank, int pid) {
     refuse(c, oh_hub_verdict(hub));
+    hub->told[rank] = true;
     hub->told_pid[rank] = pid;
 }
 
@@ -116,7 +118,7 @@ onehop_result_t oh_hub_fail(oh_hub_t *hub, onehop_result_t code) {
 
 bool oh_hub_all_told(const oh_hub_t *hub) {
     for (int r = 1; r < hub->nranks; r++) {
-        if (hub->told_pid[r] == 0) return false;
+        if (!hub->told[r]) return false;
     }
     return true;
 }
@@ -144,7 +146,7 @@ static onehop_result_t late(const oh_hub_t *hub) {
 static bool welcome(oh_hub_t *hub, connection_t *c, const oh_card_t *card, uint32_t patience_ms) {
     if (hub->verdict != ONEHOP_SUCCESS) {
         /* Who has been told and comes again comes to the next rendezvous: hung up on, it will try until that begins. */
-        if (hub->told_pid[card->rank] != card->pid) tell(hub, c, card->rank, card->pid);
+        if (!hub->told[card->rank] || hub->told_pid[card->rank] != card->pid) tell(hub, c, card->rank, card->pid);
         return false;
     }
     onehop_result_t result = oh_cards_compatible(&hub->cards[0], card);

@@ -11,6 +11,8 @@
 #include "bootstrap/mesh_peer.h"
 #include "bootstrap/sock.h"
 
+enum { CROWDED_PAUSE_MS = 1 };
+
 static oh_mesh_t *mesh_of(oh_transport_t *transport) { return (oh_mesh_t *)(void *)transport; }
 
 oh_transport_t *oh_mesh_transport(oh_mesh_t *mesh) { return &mesh->transport; }
@@ -78,6 +80,7 @@ static onehop_result_t receive_from(const round_t *round, int rank, bool ended) 
     }
     if (outcome != OH_DELIVERY_DONE) return lost(round, rank);
     if (message.kind == OH_MESSAGE_FAILURE) {
+        oh_close(&fd);
         OH_TRY(oh_patience_ask(round->patience));
         return oh_mesh_tell(round->mesh, oh_mesh_told(&message, bytes));
     }
@@ -91,6 +94,14 @@ static onehop_result_t receive_from(const round_t *round, int rank, bool ended) 
     } else {
         oh_close(&fd);
     }
+    return ONEHOP_SUCCESS;
+}
+
+/* A peer that has brought its part may still fail for want of another's. What else it says is for the next exchange. */
+static onehop_result_t hear_more(const round_t *round, int rank) {
+    oh_peer_t *peer = &round->mesh->peers[rank];
+    if (oh_message_is_failure(peer->socket)) return receive_from(round, rank, false);
+    peer->ahead = true;
     return ONEHOP_SUCCESS;
 }
 
@@ -111,30 +122,41 @@ static onehop_result_t late(const round_t *round) {
                                 count == 1 ? process : "", mesh->nranks, round->when, round->patience->timeout_ms));
 }
 
-/* Waits until a peer can be served, a slice has passed, or the deadline. */
-static onehop_result_t serve(const round_t *round, int64_t deadline) {
-    oh_mesh_t *mesh = round->mesh;
-    struct pollfd entries[2 * ONEHOP_MAX_RANKS];
-    bool crowded = false;
+/* What to wait for from each peer: entries[2r] is its socket, entries[2r+1] its process. */
+static void expect(const oh_mesh_t *mesh, struct pollfd *entries) {
     for (int r = 0; r < mesh->nranks; r++) {
         const oh_peer_t *peer = &mesh->peers[r];
-        bool idle = r == mesh->rank || (peer->sent && peer->received);
-        short events = (short)((peer->received ? 0 : POLLIN) | (peer->sent || peer->crowded ? 0 : POLLOUT));
+        bool idle = r == mesh->rank || (peer->sent && peer->ahead);
+        short events = (short)((peer->ahead ? 0 : POLLIN) | (peer->sent || peer->crowded ? 0 : POLLOUT));
         entries[2 * r] = (struct pollfd){.fd = idle ? -1 : peer->socket, .events = events};
-        entries[2 * r + 1] = (struct pollfd){.fd = idle || peer->received ? -1 : peer->process, .events = POLLIN};
-        crowded = crowded || (!idle && peer->crowded);
+        entries[2 * r + 1] = (struct pollfd){.fd = peer->received ? -1 : peer->process, .events = POLLIN};
     }
-    int64_t slice_end = oh_deadline_in(crowded ? 1 : OH_WAIT_SLICE_MS);
-    if (oh_poll_until(entries, 2 * (size_t)mesh->nranks, slice_end < deadline ? slice_end : deadline) < 0) {
-        return oh_mesh_tell(mesh, oh_fail_errno("poll"));
-    }
-    for (int r = 0; r < mesh->nranks; r++) {
-        oh_peer_t *peer = &mesh->peers[r];
+}
+
+static onehop_result_t receive_all(const round_t *round, const struct pollfd *entries) {
+    for (int r = 0; r < round->mesh->nranks; r++) {
+        const oh_peer_t *peer = &round->mesh->peers[r];
         bool ready = entries[2 * r].revents != 0, ended = entries[2 * r + 1].revents != 0;
-        if (peer->crowded || (ready && !peer->sent)) send_to(round, peer);
-        if ((ready || ended) && !peer->received) OH_TRY(receive_from(round, r, ended));
+        if (!peer->received) {
+            if (ready || ended) OH_TRY(receive_from(round, r, ended));
+        } else if (ready && !peer->ahead) {
+            OH_TRY(hear_more(round, r));
+        }
     }
     return ONEHOP_SUCCESS;
+}
+
+/* Returns whether descriptors are held back, to be tried again soon: nothing tells when. */
+static bool send_all(const round_t *round, const struct pollfd *entries) {
+    bool crowded = false;
+    for (int r = 0; r < round->mesh->nranks; r++) {
+        oh_peer_t *peer = &round->mesh->peers[r];
+        if (r == round->mesh->rank || peer->sent) continue;
+        /* The crowd is the user's, not the peer's: who meets it need not try the others. */
+        if (!crowded && (entries == NULL || peer->crowded || entries[2 * r].revents != 0)) send_to(round, peer);
+        crowded = crowded || peer->crowded;
+    }
+    return crowded;
 }
 
 static bool finished(const oh_mesh_t *mesh) {
@@ -159,14 +181,25 @@ static onehop_result_t run(const round_t *round) {
     oh_mesh_t *mesh = round->mesh;
     const int64_t deadline = oh_deadline_in(round->patience->timeout_ms);
     for (int r = 0; r < mesh->nranks; r++) {
-        if (r == mesh->rank) continue;
-        mesh->peers[r].received = false;
-        send_to(round, &mesh->peers[r]);
+        oh_peer_t *peer = &mesh->peers[r];
+        peer->sent = peer->crowded = peer->received = peer->ahead = false;
     }
+    bool crowded = send_all(round, NULL);
     while (!finished(mesh)) {
         OH_TRY(oh_patience_ask(round->patience));
         if (oh_now_ns() >= deadline) return late(round);
-        OH_TRY(serve(round, deadline));
+        struct pollfd entries[2 * ONEHOP_MAX_RANKS];
+        expect(mesh, entries);
+        int64_t slice_end = oh_deadline_in(crowded ? CROWDED_PAUSE_MS : OH_WAIT_SLICE_MS);
+        if (oh_poll_until(entries, 2 * (size_t)mesh->nranks, slice_end < deadline ? slice_end : deadline) < 0) {
+            return oh_mesh_tell(mesh, oh_fail_errno("poll"));
+        }
+        crowded = send_all(round, entries);
+        OH_TRY(receive_all(round, entries));
+    }
+    /* All have brought their part, but who gave up waiting for this rank has said so. */
+    for (int r = 0; r < mesh->nranks; r++) {
+        if (r != mesh->rank && !mesh->peers[r].ahead) OH_TRY(hear_more(round, r));
     }
     return compare(round);
 }
@@ -184,6 +217,10 @@ static onehop_result_t allgather(oh_transport_t *transport, const char *what, co
     return run(&round);
 }
 
+/*
+ * In two rounds: nobody goes on, perhaps to send more descriptors, before all have received these. How many a user may
+ * have on their way at once is limited, and those sent ahead could keep for ever out what others still wait for.
+ */
 static onehop_result_t exchange_fd(oh_transport_t *transport, const char *what, int fd, int *fds,
                                    const oh_patience_t *patience) {
     round_t round = {.mesh = mesh_of(transport),
@@ -195,6 +232,12 @@ static onehop_result_t exchange_fd(oh_transport_t *transport, const char *what, 
     int nranks = round.mesh->nranks;
     for (int r = 0; r < nranks; r++) fds[r] = -1;
     onehop_result_t result = run(&round);
+    if (result == ONEHOP_SUCCESS) {
+        round.exchange = oh_exchange_make(what, 0, false);
+        round.fd = -1;
+        round.fds = NULL;
+        result = run(&round);
+    }
     for (int r = 0; result != ONEHOP_SUCCESS && r < nranks; r++) oh_close(&fds[r]);
     return result;
 }

@@ -14,25 +14,35 @@
 static const char when_connecting[] = "connecting all ranks";
 
 /* Callers who have not yet said who they are. Anyone on the machine can call, so their number is bounded. */
-enum { VISITORS_MAX = 2 * ONEHOP_MAX_RANKS };
+enum { VISITORS_MAX = 2 * ONEHOP_MAX_RANKS, DYING_MS = 20 };
 
 typedef struct gathering {
     oh_mesh_t *mesh;
     const oh_card_t *cards;
-    int visitors[VISITORS_MAX]; /* oldest first */
+    int lost;                     /* the first rank found to be lost; -1: none */
+    bool ended[ONEHOP_MAX_RANKS]; /* its process was gone before it could be watched */
+    int visitors[VISITORS_MAX];   /* oldest first */
     int visitor_count;
 } gathering_t;
 
-onehop_result_t oh_mesh_watch(oh_mesh_t *mesh, int rank, const char *when) {
-    oh_peer_t *peer = &mesh->peers[rank];
+static void set_lost(gathering_t *g, int rank) {
+    if (g->lost < 0) g->lost = rank;
+}
+
+/* Opens peer->process for peer->pid, if the kernel can. */
+static onehop_result_t watch(gathering_t *g, int rank) {
+    oh_peer_t *peer = &g->mesh->peers[rank];
     if (peer->process >= 0 || peer->pid <= 0) return ONEHOP_SUCCESS;
     peer->process = (int)syscall(SYS_pidfd_open, peer->pid, 0);
     if (peer->process >= 0) return ONEHOP_SUCCESS;
-    if (errno == ESRCH) return oh_mesh_lost(mesh, rank, when);
     if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
         return oh_fail_errno("cannot watch the process of rank %d: pidfd_open", rank);
     }
-    return ONEHOP_SUCCESS; /* an old kernel, or a sandbox that forbids it: its socket will tell */
+    if (errno == ESRCH) {
+        g->ended[rank] = true;
+        set_lost(g, rank);
+    } /* else an old kernel, or a sandbox that forbids it: its socket will tell */
+    return ONEHOP_SUCCESS;
 }
 
 static bool is_ours(int socket, struct ucred *owner) {
@@ -41,12 +51,17 @@ static bool is_ours(int socket, struct ucred *owner) {
 
 /* ---- calling ---- */
 
-static onehop_result_t connect_to(const gathering_t *g, int rank, int socket, int64_t deadline) {
+/* Sets *refused if nobody listens there any more. */
+static onehop_result_t connect_to(const gathering_t *g, int rank, int socket, int64_t deadline, bool *refused) {
     struct sockaddr_un address;
     socklen_t length = oh_unix_address(g->cards[rank].contact, &address);
+    *refused = false;
     while (connect(socket, (const struct sockaddr *)(const void *)&address, length) != 0) {
         if (errno == EINTR) continue;
-        if (errno == ECONNREFUSED) return oh_mesh_lost(g->mesh, rank, when_connecting);
+        if (errno == ECONNREFUSED) {
+            *refused = true;
+            return ONEHOP_SUCCESS;
+        }
         if (errno != EAGAIN) return oh_fail_errno("cannot connect to rank %d at %s", rank, g->cards[rank].contact);
         /* Strangers fill its queue, for now. */
         if (oh_ms_until(deadline) == 0) {
@@ -58,12 +73,18 @@ static onehop_result_t connect_to(const gathering_t *g, int rank, int socket, in
     return ONEHOP_SUCCESS;
 }
 
-static onehop_result_t call(const gathering_t *g, int rank, int64_t deadline) {
+static onehop_result_t call(gathering_t *g, int rank, int64_t deadline) {
     oh_mesh_t *mesh = g->mesh;
     oh_peer_t *peer = &mesh->peers[rank];
     peer->socket = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (peer->socket < 0) return oh_fail_errno("socket");
-    OH_TRY(connect_to(g, rank, peer->socket, deadline));
+    bool refused;
+    OH_TRY(connect_to(g, rank, peer->socket, deadline, &refused));
+    if (refused) {
+        oh_close(&peer->socket);
+        set_lost(g, rank);
+        return ONEHOP_SUCCESS;
+    }
     struct ucred owner;
     if (!is_ours(peer->socket, &owner)) {
         return oh_fail(ONEHOP_SYSTEM_ERROR, "the socket of rank %d, %s, belongs to another user", rank,
@@ -72,10 +93,8 @@ static onehop_result_t call(const gathering_t *g, int rank, int64_t deadline) {
     peer->pid = owner.pid;
     oh_exchange_t exchange = oh_exchange_make("hello", OH_CARD_NONCE_BYTES, false);
     oh_message_t hello = oh_message_make(OH_MESSAGE_HELLO, mesh->rank, &exchange);
-    if (oh_message_send(peer->socket, &hello, g->cards[mesh->rank].nonce, -1) != OH_DELIVERY_DONE) {
-        return oh_mesh_lost(mesh, rank, when_connecting);
-    }
-    return oh_mesh_watch(mesh, rank, when_connecting);
+    if (oh_message_send(peer->socket, &hello, g->cards[mesh->rank].nonce, -1) != OH_DELIVERY_DONE) set_lost(g, rank);
+    return ONEHOP_SUCCESS;
 }
 
 /* ---- letting in ---- */
@@ -130,12 +149,12 @@ static onehop_result_t hear(gathering_t *g, int index) {
     }
     g->mesh->peers[rank].socket = socket;
     g->mesh->peers[rank].pid = owner.pid;
-    return oh_mesh_watch(g->mesh, rank, when_connecting);
+    return watch(g, rank);
 }
 
 /* ---- until all are connected ---- */
 
-/* A peer has hung up or its process has ended before all were connected: it may have said why. */
+/* What a peer gave as its failure: ONEHOP_SUCCESS if it gave none. */
 static onehop_result_t last_words(const oh_mesh_t *mesh, int rank) {
     int socket = mesh->peers[rank].socket, fd;
     oh_message_t message;
@@ -144,7 +163,35 @@ static onehop_result_t last_words(const oh_mesh_t *mesh, int rank) {
         oh_close(&fd);
         if (message.kind == OH_MESSAGE_FAILURE) return oh_mesh_told(&message, bytes);
     }
-    return oh_mesh_lost(mesh, rank, when_connecting);
+    return ONEHOP_SUCCESS;
+}
+
+/* Of the ranks whose process has ended: the lost one if it is among them, else the first, else -1. */
+static int find_ended(const gathering_t *g) {
+    const oh_mesh_t *mesh = g->mesh;
+    struct pollfd entries[ONEHOP_MAX_RANKS];
+    int found = -1;
+    /* A process that dies hangs up a moment before it is seen to have ended. */
+    struct pollfd lost = {.fd = mesh->peers[g->lost].process, .events = POLLIN};
+    if (g->ended[g->lost] || oh_poll_until(&lost, 1, oh_deadline_in(DYING_MS)) > 0) return g->lost;
+    for (int r = 0; r < mesh->nranks; r++) {
+        entries[r] = (struct pollfd){.fd = mesh->peers[r].process, .events = POLLIN};
+    }
+    if (oh_poll_until(entries, (size_t)mesh->nranks, 0) < 0) return -1;
+    for (int r = mesh->nranks - 1; r >= 0; r--) {
+        if (g->ended[r] || entries[r].revents != 0) found = r;
+    }
+    return found;
+}
+
+/*
+ * A rank is lost. It may have left because it found another lost: if anyone has said why it failed that is the reason,
+ * else a rank whose process has ended is a better guess than one that has merely hung up.
+ */
+static onehop_result_t judge(const gathering_t *g) {
+    for (int r = 0; r < g->mesh->nranks; r++) OH_TRY(last_words(g->mesh, r));
+    int ended = find_ended(g);
+    return oh_mesh_lost(g->mesh, ended >= 0 ? ended : g->lost, when_connecting);
 }
 
 /* Waits for news: visitors, what they say, and the loss of a rank. */
@@ -152,23 +199,21 @@ static onehop_result_t receive_visitors(gathering_t *g, int64_t deadline) {
     oh_mesh_t *mesh = g->mesh;
     struct pollfd entries[1 + 2 * ONEHOP_MAX_RANKS + VISITORS_MAX];
     struct pollfd *sockets = entries + 1, *processes = sockets + mesh->nranks, *visitors = processes + mesh->nranks;
-    const int visitor_count = g->visitor_count;
     entries[0] = (struct pollfd){.fd = mesh->listener, .events = POLLIN};
     for (int r = 0; r < mesh->nranks; r++) {
         sockets[r] = (struct pollfd){.fd = mesh->peers[r].socket, .events = POLLRDHUP};
         processes[r] = (struct pollfd){.fd = mesh->peers[r].process, .events = POLLIN};
     }
-    for (int i = 0; i < visitor_count; i++) visitors[i] = (struct pollfd){.fd = g->visitors[i], .events = POLLIN};
-    size_t count = 1 + 2 * (size_t)mesh->nranks + (size_t)visitor_count;
+    for (int i = 0; i < g->visitor_count; i++) visitors[i] = (struct pollfd){.fd = g->visitors[i], .events = POLLIN};
+    size_t count = 1 + 2 * (size_t)mesh->nranks + (size_t)g->visitor_count;
     if (oh_poll_until(entries, count, deadline) < 0) return oh_fail_errno("poll");
-    /* From the last to the first, as those who are heard leave the list. */
-    for (int i = visitor_count - 1; i >= 0; i--) {
-        if (visitors[i].revents != 0) OH_TRY(hear(g, i));
-    }
+    /* All who are here are heard before anyone is judged lost. From the last to the first, as they leave the list. */
+    if (entries[0].revents != 0) OH_TRY(accept_visitors(g));
+    for (int i = g->visitor_count - 1; i >= 0; i--) OH_TRY(hear(g, i));
     for (int r = 0; r < mesh->nranks; r++) {
-        if (sockets[r].revents != 0 || processes[r].revents != 0) return last_words(mesh, r);
+        if (sockets[r].revents != 0 || processes[r].revents != 0) set_lost(g, r);
     }
-    return entries[0].revents != 0 ? accept_visitors(g) : ONEHOP_SUCCESS;
+    return g->lost < 0 ? ONEHOP_SUCCESS : judge(g);
 }
 
 static int find_absent(const oh_mesh_t *mesh, bool *absent) {
@@ -183,11 +228,14 @@ static onehop_result_t gather(gathering_t *g, int64_t deadline, int timeout_ms) 
     mesh->peers[mesh->rank].pid = getpid();
     for (int r = 0; r < mesh->nranks; r++) {
         /* Its own word for its process holds good here only if processes have the same numbers here. */
-        if (r == mesh->rank || g->cards[r].pid_namespace != me->pid_namespace) continue;
-        mesh->peers[r].pid = g->cards[r].pid;
-        OH_TRY(oh_mesh_watch(mesh, r, when_connecting));
+        if (g->cards[r].pid_namespace == me->pid_namespace) mesh->peers[r].pid = g->cards[r].pid;
     }
+    /* First the calls, so that whoever finds one lost can tell others. */
     for (int r = 0; r < mesh->rank; r++) OH_TRY(call(g, r, deadline));
+    for (int r = 0; r < mesh->nranks; r++) {
+        if (r != mesh->rank) OH_TRY(watch(g, r));
+    }
+    if (g->lost >= 0) return judge(g);
     bool absent[ONEHOP_MAX_RANKS];
     while (find_absent(mesh, absent) > 0) {
         if (oh_ms_until(deadline) == 0) {
@@ -201,15 +249,25 @@ static onehop_result_t gather(gathering_t *g, int64_t deadline, int timeout_ms) 
     return ONEHOP_SUCCESS;
 }
 
+/* Tells all who have called too, though they have not been let in yet. */
+static void tell_callers(gathering_t *g, onehop_result_t code) {
+    char sentence[OH_ERROR_TEXT];
+    snprintf(sentence, sizeof sentence, "%s", onehop_last_error());
+    (void)accept_visitors(g);
+    for (int i = g->visitor_count - 1; i >= 0; i--) (void)hear(g, i);
+    oh_mesh_tell(g->mesh, oh_fail(code, "%s", sentence));
+}
+
 onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int rank, int nranks, int64_t deadline,
                                 int timeout_ms) {
     mesh->rank = rank;
     mesh->nranks = nranks;
-    gathering_t g = {.mesh = mesh, .cards = cards};
+    gathering_t g = {.mesh = mesh, .cards = cards, .lost = -1};
     onehop_result_t result = gather(&g, deadline, timeout_ms);
+    if (result != ONEHOP_SUCCESS) tell_callers(&g, result);
     for (int i = 0; i < g.visitor_count; i++) close(g.visitors[i]);
     oh_close(&mesh->listener);
-    if (result != ONEHOP_SUCCESS) return oh_mesh_tell(mesh, result);
+    if (result != ONEHOP_SUCCESS) return result;
     /* Nobody goes on before all are connected: until then, a peer that leaves is a peer that is lost. */
     const oh_patience_t patience = {.timeout_ms = oh_ms_until(deadline)};
     const char mine = 1;

@@ -85,3 +85,12 @@ oh_delivery_t oh_message_receive(int socket, oh_message_t *message, void *bytes,
     *fd = -1;
     return outcome;
 }
+
+bool oh_message_is_failure(int socket) {
+    oh_message_t message;
+    ssize_t size;
+    do {
+        size = recv(socket, &message, sizeof message, MSG_PEEK | MSG_DONTWAIT);
+    } while (size < 0 && (errno == EINTR || errno == ECONNRESET));
+    return size == (ssize_t)sizeof message && message.magic == message_magic && message.kind == OH_MESSAGE_FAILURE;
+}

@@ -36,4 +36,7 @@ oh_delivery_t oh_message_send(int socket, const oh_message_t *message, const voi
 /* bytes has room for OH_EXCHANGE_MAX. *fd becomes the caller's, -1 if none came. */
 oh_delivery_t oh_message_receive(int socket, oh_message_t *message, void *bytes, int *fd);
 
+/* Whether the next message to be received is one of failure; it stays to be received. */
+bool oh_message_is_failure(int socket);
+
 #endif

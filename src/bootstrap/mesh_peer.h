@@ -12,7 +12,9 @@ typedef struct oh_peer {
     pid_t pid;   /* as seen from here */
 
     /* Of the exchange in progress. */
-    bool sent, crowded, received;
+    bool sent, crowded;     /* crowded: it cannot be sent yet, though the socket is ready */
+    bool received;          /* what it has come with */
+    bool ahead;             /* it has gone on to the next exchange, or left */
     oh_exchange_t exchange; /* what it has come for */
 } oh_peer_t;
 
@@ -31,8 +33,5 @@ onehop_result_t oh_mesh_tell(oh_mesh_t *mesh, onehop_result_t code);
 
 /* A failure that a peer passed on, as this rank's own. */
 onehop_result_t oh_mesh_told(const oh_message_t *message, const unsigned char *text);
-
-/* Opens peer->process for peer->pid, if the kernel can. A process that is no more is PEER_LOST. */
-onehop_result_t oh_mesh_watch(oh_mesh_t *mesh, int rank, const char *when);
 
 #endif
