@@ -32,11 +32,9 @@ onehop_result_t oh_select_forced(const char *name, int *forced) {
  */
 static const oh_table_row_t *find_row(const oh_question_t *q, int forced) {
     const oh_table_row_t *best = NULL;
-    int nranks = q->nranks < 2 ? 2 : q->nranks; /* the table begins with two; a single rank's plan is for show */
     for (size_t i = 0; i < oh_host_table_rows; i++) {
         const oh_table_row_t *row = &oh_host_table[i];
         if (row->placement != q->placement || (row->registered && !q->registered)) continue;
-        if (row->from_ranks > nranks) continue;
         if (forced >= 0 && (int)row->algorithm != forced) continue;
         if (best == NULL || row->from_bytes <= q->bytes) best = row;
     }

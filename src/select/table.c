@@ -8,26 +8,26 @@ enum { KIB = 1024, MIB = 1024 * 1024 };
  * others of their placement.
  */
 const oh_table_row_t oh_host_table[] = {
-    /* placement, registered, from ranks, from bytes, algorithm, chunk, stream */
-    {OH_NEAR, false, 2, 0, OH_ONE_SHOT, 64 * KIB, false},
-    {OH_NEAR, false, 2, 2 * KIB + 1, OH_TWO_SHOT, 64 * KIB, false},
-    {OH_NEAR, false, 2, 512 * KIB, OH_TWO_SHOT, 128 * KIB, false},
-    {OH_NEAR, false, 2, 32 * MIB, OH_TWO_SHOT, 128 * KIB, true},
-    {OH_NEAR, true, 2, 4 * KIB, OH_DIRECT, 0, false},
-    {OH_NEAR, true, 2, 16 * MIB, OH_DIRECT, 0, true},
+    /* placement, registered, from bytes, algorithm, chunk, stream */
+    {OH_NEAR, false, 0, OH_ONE_SHOT, 64 * KIB, false},
+    {OH_NEAR, false, 2 * KIB + 1, OH_TWO_SHOT, 64 * KIB, false},
+    {OH_NEAR, false, 512 * KIB, OH_TWO_SHOT, 128 * KIB, false},
+    {OH_NEAR, false, 32 * MIB, OH_TWO_SHOT, 128 * KIB, true},
+    {OH_NEAR, true, 4 * KIB, OH_DIRECT, 0, false},
+    {OH_NEAR, true, 16 * MIB, OH_DIRECT, 0, true},
 
-    {OH_FAR, false, 2, 0, OH_ONE_SHOT, 64 * KIB, false},
-    {OH_FAR, false, 2, 1 * KIB, OH_TWO_SHOT, 64 * KIB, false},
-    {OH_FAR, false, 2, 512 * KIB, OH_TWO_SHOT, 128 * KIB, false},
-    {OH_FAR, false, 2, 32 * MIB, OH_TWO_SHOT, 128 * KIB, true},
-    {OH_FAR, true, 2, 4 * KIB, OH_DIRECT, 0, false},
-    {OH_FAR, true, 2, 16 * MIB, OH_DIRECT, 0, true},
+    {OH_FAR, false, 0, OH_ONE_SHOT, 64 * KIB, false},
+    {OH_FAR, false, 1 * KIB, OH_TWO_SHOT, 64 * KIB, false},
+    {OH_FAR, false, 512 * KIB, OH_TWO_SHOT, 128 * KIB, false},
+    {OH_FAR, false, 32 * MIB, OH_TWO_SHOT, 128 * KIB, true},
+    {OH_FAR, true, 4 * KIB, OH_DIRECT, 0, false},
+    {OH_FAR, true, 16 * MIB, OH_DIRECT, 0, true},
 
-    {OH_OVERSUBSCRIBED, false, 2, 0, OH_ONE_SHOT, 64 * KIB, false},
-    {OH_OVERSUBSCRIBED, false, 2, 64 * KIB + 1, OH_TWO_SHOT, 256 * KIB, false},
-    {OH_OVERSUBSCRIBED, false, 2, 32 * MIB, OH_TWO_SHOT, 256 * KIB, true},
-    {OH_OVERSUBSCRIBED, true, 2, 8 * KIB, OH_DIRECT, 0, false},
-    {OH_OVERSUBSCRIBED, true, 2, 16 * MIB, OH_DIRECT, 0, true},
+    {OH_OVERSUBSCRIBED, false, 0, OH_ONE_SHOT, 64 * KIB, false},
+    {OH_OVERSUBSCRIBED, false, 64 * KIB + 1, OH_TWO_SHOT, 256 * KIB, false},
+    {OH_OVERSUBSCRIBED, false, 32 * MIB, OH_TWO_SHOT, 256 * KIB, true},
+    {OH_OVERSUBSCRIBED, true, 8 * KIB, OH_DIRECT, 0, false},
+    {OH_OVERSUBSCRIBED, true, 16 * MIB, OH_DIRECT, 0, true},
 };
 
 const size_t oh_host_table_rows = sizeof oh_host_table / sizeof oh_host_table[0];

@@ -9,7 +9,6 @@
 typedef struct oh_table_row {
     oh_placement_t placement;
     bool registered; /* the row holds for registered buffers only */
-    int from_ranks;
     size_t from_bytes;
     oh_algorithm_t algorithm;
     size_t chunk_bytes;
