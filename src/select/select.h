@@ -19,7 +19,6 @@ extern const oh_algorithm_info_t oh_algorithms[OH_ALGORITHMS];
 /* All that the choice depends on; every member is the same on all ranks. */
 typedef struct oh_question {
     size_t bytes; /* of the message */
-    int nranks;
     oh_placement_t placement;
     bool registered;  /* on all ranks */
     int forced;       /* an oh_algorithm_t, or -1 */

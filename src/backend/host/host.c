@@ -19,7 +19,6 @@ static oh_host_t *host_of(oh_backend_t *backend) { return (oh_host_t *)(void *)b
 
 static oh_plan_t make_plan(const oh_host_t *host, size_t bytes, bool registered, char *reason) {
     oh_question_t question = {.bytes = bytes,
-                              .nranks = host->nranks,
                               .placement = host->topology.placement,
                               .registered = registered,
                               .forced = host->forced,
