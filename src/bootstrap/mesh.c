@@ -17,26 +17,6 @@ static oh_mesh_t *mesh_of(oh_transport_t *transport) { return (oh_mesh_t *)(void
 
 oh_transport_t *oh_mesh_transport(oh_mesh_t *mesh) { return &mesh->transport; }
 
-onehop_result_t oh_mesh_lost(const oh_mesh_t *mesh, int rank, const char *when) {
-    return oh_fail(ONEHOP_PEER_LOST, "rank %d (pid %d) has died or left; it was needed for %s", rank,
-                   (int)mesh->peers[rank].pid, when);
-}
-
-onehop_result_t oh_mesh_tell(oh_mesh_t *mesh, onehop_result_t code) {
-    const char *text = onehop_last_error();
-    oh_exchange_t exchange = oh_exchange_make("", strlen(text), false);
-    oh_message_t message = oh_message_make(OH_MESSAGE_FAILURE, (int)code, &exchange);
-    for (int r = 0; r < mesh->nranks; r++) {
-        /* Best effort: who cannot be told notices when this rank hangs up. */
-        if (mesh->peers[r].socket >= 0) (void)oh_message_send(mesh->peers[r].socket, &message, text, -1);
-    }
-    return code;
-}
-
-onehop_result_t oh_mesh_told(const oh_message_t *message, const unsigned char *text) {
-    return oh_fail((onehop_result_t)message->code, "%.*s", (int)message->exchange.bytes, (const char *)text);
-}
-
 /* ---- an exchange ---- */
 
 /* One exchange under way: what this rank gives, where what comes goes. */

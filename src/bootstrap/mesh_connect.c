@@ -14,14 +14,13 @@
 static const char when_connecting[] = "connecting all ranks";
 
 /* Callers who have not yet said who they are. Anyone on the machine can call, so their number is bounded. */
-enum { VISITORS_MAX = 2 * ONEHOP_MAX_RANKS, DYING_MS = 20 };
+enum { VISITORS_MAX = 2 * ONEHOP_MAX_RANKS };
 
 typedef struct gathering {
     oh_mesh_t *mesh;
     const oh_card_t *cards;
-    int lost;                     /* the first rank found to be lost; -1: none */
-    bool ended[ONEHOP_MAX_RANKS]; /* its process was gone before it could be watched */
-    int visitors[VISITORS_MAX];   /* oldest first */
+    int lost;                   /* the first rank found to be lost; -1: none */
+    int visitors[VISITORS_MAX]; /* oldest first */
     int visitor_count;
 } gathering_t;
 
@@ -39,7 +38,7 @@ static onehop_result_t watch(gathering_t *g, int rank) {
         return oh_fail_errno("cannot watch the process of rank %d: pidfd_open", rank);
     }
     if (errno == ESRCH) {
-        g->ended[rank] = true;
+        peer->ended = true;
         set_lost(g, rank);
     } /* else an old kernel, or a sandbox that forbids it: its socket will tell */
     return ONEHOP_SUCCESS;
@@ -154,46 +153,6 @@ static onehop_result_t hear(gathering_t *g, int index) {
 
 /* ---- until all are connected ---- */
 
-/* What a peer gave as its failure: ONEHOP_SUCCESS if it gave none. */
-static onehop_result_t last_words(const oh_mesh_t *mesh, int rank) {
-    int socket = mesh->peers[rank].socket, fd;
-    oh_message_t message;
-    unsigned char bytes[OH_EXCHANGE_MAX];
-    while (socket >= 0 && oh_message_receive(socket, &message, bytes, &fd) == OH_DELIVERY_DONE) {
-        oh_close(&fd);
-        if (message.kind == OH_MESSAGE_FAILURE) return oh_mesh_told(&message, bytes);
-    }
-    return ONEHOP_SUCCESS;
-}
-
-/* Of the ranks whose process has ended: the lost one if it is among them, else the first, else -1. */
-static int find_ended(const gathering_t *g) {
-    const oh_mesh_t *mesh = g->mesh;
-    struct pollfd entries[ONEHOP_MAX_RANKS];
-    int found = -1;
-    /* A process that dies hangs up a moment before it is seen to have ended. */
-    struct pollfd lost = {.fd = mesh->peers[g->lost].process, .events = POLLIN};
-    if (g->ended[g->lost] || oh_poll_until(&lost, 1, oh_deadline_in(DYING_MS)) > 0) return g->lost;
-    for (int r = 0; r < mesh->nranks; r++) {
-        entries[r] = (struct pollfd){.fd = mesh->peers[r].process, .events = POLLIN};
-    }
-    if (oh_poll_until(entries, (size_t)mesh->nranks, 0) < 0) return -1;
-    for (int r = mesh->nranks - 1; r >= 0; r--) {
-        if (g->ended[r] || entries[r].revents != 0) found = r;
-    }
-    return found;
-}
-
-/*
- * A rank is lost. It may have left because it found another lost: if anyone has said why it failed that is the reason,
- * else a rank whose process has ended is a better guess than one that has merely hung up.
- */
-static onehop_result_t judge(const gathering_t *g) {
-    for (int r = 0; r < g->mesh->nranks; r++) OH_TRY(last_words(g->mesh, r));
-    int ended = find_ended(g);
-    return oh_mesh_lost(g->mesh, ended >= 0 ? ended : g->lost, when_connecting);
-}
-
 /* Waits for news: visitors, what they say, and the loss of a rank. */
 static onehop_result_t receive_visitors(gathering_t *g, int64_t deadline) {
     oh_mesh_t *mesh = g->mesh;
@@ -213,7 +172,7 @@ static onehop_result_t receive_visitors(gathering_t *g, int64_t deadline) {
     for (int r = 0; r < mesh->nranks; r++) {
         if (sockets[r].revents != 0 || processes[r].revents != 0) set_lost(g, r);
     }
-    return g->lost < 0 ? ONEHOP_SUCCESS : judge(g);
+    return g->lost < 0 ? ONEHOP_SUCCESS : oh_mesh_lost(mesh, g->lost, when_connecting);
 }
 
 static int find_absent(const oh_mesh_t *mesh, bool *absent) {
@@ -235,7 +194,7 @@ static onehop_result_t gather(gathering_t *g, int64_t deadline, int timeout_ms) 
     for (int r = 0; r < mesh->nranks; r++) {
         if (r != mesh->rank) OH_TRY(watch(g, r));
     }
-    if (g->lost >= 0) return judge(g);
+    if (g->lost >= 0) return oh_mesh_lost(mesh, g->lost, when_connecting);
     bool absent[ONEHOP_MAX_RANKS];
     while (find_absent(mesh, absent) > 0) {
         if (oh_ms_until(deadline) == 0) {
@@ -249,13 +208,14 @@ static onehop_result_t gather(gathering_t *g, int64_t deadline, int timeout_ms) 
     return ONEHOP_SUCCESS;
 }
 
-/* Tells all who have called too, though they have not been let in yet. */
-static void tell_callers(gathering_t *g, onehop_result_t code) {
+/* Passes the last error on, also to those who have called and are not let in yet. */
+static void tell_all(gathering_t *g, onehop_result_t code) {
+    oh_mesh_tell(g->mesh, code);
     char sentence[OH_ERROR_TEXT];
     snprintf(sentence, sizeof sentence, "%s", onehop_last_error());
     (void)accept_visitors(g);
-    for (int i = g->visitor_count - 1; i >= 0; i--) (void)hear(g, i);
-    oh_mesh_tell(g->mesh, oh_fail(code, "%s", sentence));
+    oh_fail(code, "%s", sentence);
+    for (int i = 0; i < g->visitor_count; i++) oh_mesh_tell_one(g->visitors[i], code);
 }
 
 onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int rank, int nranks, int64_t deadline,
@@ -264,7 +224,7 @@ onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int ran
     mesh->nranks = nranks;
     gathering_t g = {.mesh = mesh, .cards = cards, .lost = -1};
     onehop_result_t result = gather(&g, deadline, timeout_ms);
-    if (result != ONEHOP_SUCCESS) tell_callers(&g, result);
+    if (result != ONEHOP_SUCCESS) tell_all(&g, result);
     for (int i = 0; i < g.visitor_count; i++) close(g.visitors[i]);
     oh_close(&mesh->listener);
     if (result != ONEHOP_SUCCESS) return result;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The mesh as its two halves see it: mesh_connect.c, which builds it, and mesh.c, which uses it. */
+/* The mesh from within: mesh_connect.c builds it, mesh.c uses it, mesh_failure.c says why it broke. */
 #ifndef OH_BOOTSTRAP_MESH_PEER_H
 #define OH_BOOTSTRAP_MESH_PEER_H
 
@@ -9,6 +9,7 @@
 typedef struct oh_peer {
     int socket;
     int process; /* a pidfd: ready once the process has ended, even if a child of it holds its sockets; or -1 */
+    bool ended;  /* its process was gone before it could be watched */
     pid_t pid;   /* as seen from here */
 
     /* Of the exchange in progress. */
@@ -25,11 +26,15 @@ struct oh_mesh {
     oh_peer_t peers[ONEHOP_MAX_RANKS];
 };
 
-/* PEER_LOST. `when` ends the sentence: "it was needed for ...". */
-onehop_result_t oh_mesh_lost(const oh_mesh_t *mesh, int rank, const char *when);
+/*
+ * Why a rank that has hung up is not there: what a peer gave as its failure, else PEER_LOST. `when` ends the sentence:
+ * "it was needed for ...". What the peers have sent is used up.
+ */
+onehop_result_t oh_mesh_lost(const oh_mesh_t *mesh, int lost, const char *when);
 
-/* Passes the last error on to all peers that can be reached. Returns `code`. */
+/* Passes the last error on, to all peers or to one socket, as far as they can be reached. Returns `code`. */
 onehop_result_t oh_mesh_tell(oh_mesh_t *mesh, onehop_result_t code);
+onehop_result_t oh_mesh_tell_one(int socket, onehop_result_t code);
 
 /* A failure that a peer passed on, as this rank's own. */
 onehop_result_t oh_mesh_told(const oh_message_t *message, const unsigned char *text);
