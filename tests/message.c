@@ -341,7 +341,7 @@ void all_reduce_checked(onehop_comm_t *comm, const message_t *m, area_t area, un
 
 /* ---- Choices ---- */
 
-/* Whether two counts are treated alike: by the same algorithm, in pieces of the same size if in pieces. */
+/* Whether two counts are treated alike: by the same algorithm, in pieces of the same size, for the same reason. */
 static bool alike(const onehop_comm_t *comm, onehop_dtype_t dtype, onehop_op_t op, int registered, size_t a, size_t b) {
     onehop_choice_t x = {.size = sizeof x}, y = {.size = sizeof y};
     CHECK_SUCCESS(onehop_comm_explain(comm, a, dtype, op, registered, &x));
@@ -349,7 +349,7 @@ static bool alike(const onehop_comm_t *comm, onehop_dtype_t dtype, onehop_op_t o
     size_t size = onehop_dtype_size(dtype);
     size_t x_piece = x.chunk_bytes == a * size ? 0 : x.chunk_bytes;
     size_t y_piece = y.chunk_bytes == b * size ? 0 : y.chunk_bytes;
-    return strcmp(x.algorithm, y.algorithm) == 0 && x_piece == y_piece;
+    return strcmp(x.algorithm, y.algorithm) == 0 && x_piece == y_piece && strcmp(x.reason, y.reason) == 0;
 }
 
 int find_switches(const onehop_comm_t *comm, onehop_dtype_t dtype, onehop_op_t op, int registered, size_t max_bytes,

@@ -12,14 +12,6 @@
 
 enum { MIB = 1 << 20 };
 
-/* One all-reduce of what `m` says at places of this rank's own choice; in place or not as all ranks decided. */
-static void reduce_somewhere(onehop_comm_t *comm, const message_t *m, bool in_place, area_t send, area_t recv,
-                             rng_t *mine) {
-    size_t bytes = message_bytes(m);
-    unsigned char *from = in_place ? NULL : area_place(send, bytes, mine);
-    all_reduce_checked(comm, m, recv, from, area_place(recv, bytes, mine));
-}
-
 /* What a body of a sweep starts with. */
 typedef struct sweep {
     onehop_comm_t *comm;
@@ -43,9 +35,12 @@ static void sweep_end(sweep_t *s) {
     area_free(s->recv);
 }
 
+/* One all-reduce, at places of each rank's own choice. */
 static void sweep_step(sweep_t *s, size_t count, onehop_dtype_t dtype, onehop_op_t op, data_kind_t kind) {
     message_t m = {count, dtype, op, kind, rng_next(&s->all)};
-    reduce_somewhere(s->comm, &m, rng_below(&s->all, 2), s->send, s->recv, &s->mine);
+    size_t bytes = message_bytes(&m);
+    unsigned char *from = rng_below(&s->mine, 2) ? area_place(s->send, bytes, &s->mine) : NULL;
+    all_reduce_checked(s->comm, &m, s->recv, from, area_place(s->recv, bytes, &s->mine));
 }
 
 /* ---- Every type and operation ---- */
@@ -106,42 +101,69 @@ enum { BOUNDARIES_MAX = 64 };
 static const onehop_dtype_t boundary_dtypes[] = {ONEHOP_FLOAT32, ONEHOP_BFLOAT16, ONEHOP_INT8, ONEHOP_FLOAT64};
 
 typedef struct boundaries {
+    bool registered;
+    size_t max_bytes;
     int found[4];
     size_t counts[4][BOUNDARIES_MAX];
 } boundaries_t;
 
 /* Where the algorithm changes, and where the pieces of a cut message begin and end. */
-static int find_boundaries(const onehop_comm_t *comm, onehop_dtype_t dtype, size_t max_bytes, size_t *counts) {
+static int find_boundaries(const onehop_comm_t *comm, onehop_dtype_t dtype, const boundaries_t *b, size_t *counts) {
     size_t size = onehop_dtype_size(dtype);
-    int found = find_switches(comm, dtype, ONEHOP_SUM, 0, max_bytes, counts, BOUNDARIES_MAX / 2);
-    for (size_t bytes = 4096; bytes <= max_bytes && found < BOUNDARIES_MAX; bytes *= 4) {
+    int found = find_switches(comm, dtype, ONEHOP_SUM, b->registered, b->max_bytes, counts, BOUNDARIES_MAX / 2);
+    for (size_t bytes = 4096; bytes <= b->max_bytes && found < BOUNDARIES_MAX; bytes *= 4) {
         onehop_choice_t choice = {.size = sizeof choice};
-        CHECK_SUCCESS(onehop_comm_explain(comm, bytes / size, dtype, ONEHOP_SUM, 0, &choice));
+        CHECK_SUCCESS(onehop_comm_explain(comm, bytes / size, dtype, ONEHOP_SUM, b->registered, &choice));
         counts[found++] = bytes / choice.chunk_bytes * choice.chunk_bytes / size;
     }
     return found;
 }
 
+static area_t registered_area(onehop_comm_t *comm, size_t bytes) {
+    void *memory;
+    CHECK_SUCCESS(onehop_alloc(comm, bytes, &memory));
+    CHECK_SUCCESS(onehop_register(comm, memory, bytes));
+    return (area_t){memory, bytes};
+}
+
 static void boundaries(int rank, int nranks, void *ctx) {
     boundaries_t *b = ctx;
-    const size_t max_bytes = (size_t)rounds(24, 4) * MIB;
-    sweep_t s = sweep_begin(rank, nranks, max_bytes + 4096, NULL);
+    sweep_t s = sweep_begin(rank, nranks, b->max_bytes + 4096, NULL);
+    area_t send = s.send, recv = s.recv;
+    if (b->registered) {
+        s.send = registered_area(s.comm, send.bytes);
+        s.recv = registered_area(s.comm, recv.bytes);
+    }
     /* One rank looks, since the choice may change with time. */
-    for (int d = 0; d < 4 && rank == 0; d++)
-        b->found[d] = find_boundaries(s.comm, boundary_dtypes[d], max_bytes, b->counts[d]);
+    for (int d = 0; d < 4 && rank == 0; d++) b->found[d] = find_boundaries(s.comm, boundary_dtypes[d], b, b->counts[d]);
     team_barrier();
     for (int d = 0; d < 4; d++)
         for (int i = 0; i < b->found[d]; i++) around(&s, b->counts[d][i], boundary_dtypes[d]);
+    s.send = send;
+    s.recv = recv;
     sweep_end(&s);
+}
+
+static void run_boundaries(bool registered) {
+    boundaries_t *b = shared_zalloc(sizeof *b);
+    b->registered = registered;
+    /* Beyond the last switch. */
+    b->max_bytes = (size_t)rounds(33, 4) * MIB;
+    team_run(2, boundaries, b);
+    b->max_bytes = 4 * MIB;
+    team_run(3, boundaries, b);
+    team_run(rounds(8, 4), boundaries, b);
+    shared_free(b, sizeof *b);
 }
 
 static void test_boundaries(void **state) {
     (void)state;
-    boundaries_t *b = shared_zalloc(sizeof *b);
-    team_run(2, boundaries, b);
-    team_run(3, boundaries, b);
-    team_run(rounds(8, 4), boundaries, b);
-    shared_free(b, sizeof *b);
+    run_boundaries(false);
+}
+
+static void test_registered_boundaries(void **state) {
+    (void)state;
+    run_boundaries(true);
 }
 
 /* ---- Workspaces ---- */
@@ -254,6 +276,7 @@ int main(void) {
         cmocka_unit_test(test_many_ranks),
         cmocka_unit_test(test_special_values),
         cmocka_unit_test(test_boundaries),
+        cmocka_unit_test(test_registered_boundaries),
         cmocka_unit_test(test_workspaces),
         cmocka_unit_test(test_same_bits),
         cmocka_unit_test(test_forced_algorithms),

@@ -20,9 +20,19 @@
 enum { MIB = 1 << 20, LARGE = 8 * MIB, MEDIUM = 128 * 1024, RECOVERY = 1000000, STOP_DEADLINE_MS = 150 };
 
 /* What ranks are at when the fault strikes. */
-typedef enum work { WORK_SMALL, WORK_MEDIUM, WORK_LARGE, WORK_MIXED, WORK_REGISTERED, WORK_REGISTER, WORKS } work_t;
+typedef enum work {
+    WORK_SMALL,
+    WORK_MEDIUM,
+    WORK_LARGE,
+    WORK_MIXED,
+    WORK_REGISTERED,
+    WORK_REGISTER,
+    WORK_POLL,
+    WORKS
+} work_t;
 
-static const char *const work_names[WORKS] = {"small", "medium", "large", "mixed size", "registered", "registration"};
+static const char *const work_names[WORKS] = {"small",      "medium",       "large",  "mixed size",
+                                              "registered", "registration", "polling"};
 
 typedef enum fault { FAULT_KILL, FAULT_STOP, FAULT_ABORT } fault_t;
 
@@ -82,8 +92,17 @@ static onehop_result_t register_once(job_t *job) {
     return result;
 }
 
+/* No operation at all: the error is asked for. */
+static onehop_result_t poll_once(job_t *job) {
+    onehop_result_t error = ONEHOP_SUCCESS;
+    CHECK_SUCCESS(onehop_comm_get_async_error(job->comm, &error));
+    if (error == ONEHOP_SUCCESS) nap_us(100);
+    return error;
+}
+
 static onehop_result_t work_once(job_t *job, work_t work) {
     switch (work) {
+    case WORK_POLL: return poll_once(job);
     case WORK_SMALL: return reduce_once(job, 4 + 4 * rng_below(&job->rng, 64));
     case WORK_MEDIUM: return reduce_once(job, MEDIUM);
     case WORK_LARGE:
@@ -293,9 +312,10 @@ static void test_stop(void **state) {
     (void)state;
     rng_t rng = {tests_seed() + 2};
     round_t *round = shared_zalloc(sizeof *round);
-    for (int i = 0; i < rounds(WORKS * 8, WORKS); i++) {
+    for (int i = 0; i < rounds(WORK_POLL * 8, WORK_POLL); i++) {
         int nranks = draw_nranks(&rng);
-        round_draw(round, FAULT_STOP, (work_t)(i % WORKS), nranks, &rng);
+        /* Who only polls waits for nobody. */
+        round_draw(round, FAULT_STOP, (work_t)(i % WORK_POLL), nranks, &rng);
         team_t *team = round_start(round, nranks, until_stopped);
         nap_us((int64_t)rng_below(&rng, 5000));
         strike(round, team, SIGSTOP);

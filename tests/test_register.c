@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "message.h"
@@ -340,12 +341,67 @@ static void test_wrong_calls(void **state) {
     }
 }
 
+/* ---- One rank runs out of descriptors: all fail or none, nobody hangs ---- */
+
+typedef struct shortage {
+    int spare; /* descriptors that rank 0 may still open */
+    _Atomic int failures;
+} shortage_t;
+
+static void limit_descriptors(rlim_t limit) {
+    struct rlimit now;
+    CHECK(getrlimit(RLIMIT_NOFILE, &now) == 0, "getrlimit: %s", strerror(errno));
+    now.rlim_cur = limit < now.rlim_max ? limit : now.rlim_max;
+    CHECK(setrlimit(RLIMIT_NOFILE, &now) == 0, "setrlimit: %s", strerror(errno));
+}
+
+static void run_out(int rank, int nranks, void *ctx) {
+    shortage_t *shortage = ctx;
+    resources_t before = resources_now();
+    onehop_comm_t *comm = team_join(rank, nranks, 0, NULL);
+    void *memory;
+    CHECK_SUCCESS(onehop_alloc(comm, PAGE, &memory));
+    int next = dup(0); /* the lowest free number */
+    CHECK(next >= 0, "dup: %s", strerror(errno));
+    close(next);
+    if (rank == 0) limit_descriptors((rlim_t)(next + shortage->spare));
+    doing("register with %d spare descriptors on rank 0", shortage->spare);
+    onehop_result_t result = onehop_register(comm, memory, PAGE);
+    if (rank == 0) limit_descriptors(RLIM_INFINITY);
+    CHECK(result == ONEHOP_SUCCESS || onehop_last_error()[0], "no text");
+    if (result != ONEHOP_SUCCESS) atomic_fetch_add(&shortage->failures, 1);
+    team_barrier();
+    int failures = atomic_load(&shortage->failures);
+    CHECK(failures == 0 || failures == nranks, "%d of %d ranks failed", failures, nranks);
+    CHECK(failures != 0 || shortage->spare > 0, "registered without a descriptor");
+    CHECK(failures == 0 || shortage->spare < nranks + 4, "%d spare descriptors are too few: %s", shortage->spare,
+          onehop_last_error());
+    onehop_result_t error = ONEHOP_SUCCESS;
+    CHECK_SUCCESS(onehop_comm_get_async_error(comm, &error));
+    rng_t rng = {tests_seed()};
+    if (error == ONEHOP_SUCCESS) check_usable(comm, &rng);
+    team_barrier();
+    CHECK_SUCCESS(onehop_comm_destroy(comm));
+    resources_check(before, "after a shortage of descriptors");
+}
+
+static void test_run_out(void **state) {
+    (void)state;
+    shortage_t *shortage = shared_zalloc(sizeof *shortage);
+    for (int nranks = 2; nranks <= 4; nranks++)
+        for (shortage->spare = 0; shortage->spare <= nranks + 4; shortage->spare++) {
+            atomic_store(&shortage->failures, 0);
+            team_run(nranks, run_out, shortage);
+        }
+    shared_free(shortage, sizeof *shortage);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_library_memory), cmocka_unit_test(test_own_memory),
         cmocka_unit_test(test_mixed_places),   cmocka_unit_test(test_many_buffers),
         cmocka_unit_test(test_over_and_over),  cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_wrong_calls),
+        cmocka_unit_test(test_wrong_calls),    cmocka_unit_test(test_run_out),
     };
     tests_begin("register");
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -79,7 +79,7 @@ static int draw_burst(place_t *places, area_t send, area_t recv, rng_t *all, rng
         size_t size = onehop_dtype_size(m.dtype);
         if (!one_kind || n == 0) m.count = rng_log_below(all, largest / size + 2);
         m.seed = rng_next(all);
-        bool in_place = rng_below(all, 2);
+        bool in_place = rng_below(mine, 2);
         size_t skip = rng_below(mine, 65), bytes = m.count * size;
         if (used + bytes + 64 > REGION) break;
         places[n] = (place_t){m, (in_place ? recv : send).start + used + skip, recv.start + used + skip};

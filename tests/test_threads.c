@@ -166,6 +166,8 @@ static void one_of_two_breaks(int rank, int nranks, void *ctx) {
     onehop_result_t result = ONEHOP_SUCCESS;
     while (result == ONEHOP_SUCCESS) result = onehop_all_reduce(&one, &all, 1, ONEHOP_INT32, ONEHOP_SUM, broken, NULL);
     CHECK_RESULT(ONEHOP_ABORTED, result);
+    CHECK_SUCCESS(onehop_comm_abort(broken)); /* which changes nothing any more */
+    CHECK_RESULT(ONEHOP_ABORTED, onehop_register(broken, &all, sizeof all));
     sweep(whole, tests_seed(), 10, 4096);
     CHECK_SUCCESS(onehop_comm_destroy(broken));
     sweep(whole, tests_seed(), 10, 4096);
