@@ -28,7 +28,7 @@ meeting_t *meeting_new(place_t place) {
     meeting_t *m = shared_zalloc(sizeof *m);
     m->timeout_ms = (int)patience_ms(20000);
     if (place == AT_PORT) {
-        snprintf(m->address, sizeof m->address, "tcp:localhost:%d", free_port());
+        snprintf(m->address, sizeof m->address, "tcp:127.0.0.1:%d", free_port());
     } else {
         snprintf(m->address, sizeof m->address, "unix:%sonehop-test-%d-%d-%llx", place == AT_FILE ? "/tmp/" : "@",
                  (int)getpid(), count++, (unsigned long long)tests_seed());
