@@ -22,7 +22,7 @@
 
 #include <cmocka.h>
 
-enum { MIB = 1 << 20, BURST = 24, REGION = 6 * MIB };
+enum { MIB = 1 << 20, BURST = 24, BURSTS_MIN = 10, REGION = 6 * MIB };
 
 typedef struct mix {
     const char *algorithm;
@@ -133,12 +133,11 @@ static void mix(int rank, int nranks, void *ctx) {
         int n = draw_burst(places, areas[0], areas[1], &all, &mine);
         run_burst(comm, places, n, &mine);
         /* All stop when one finds that it is time. */
-        stop = now_ns() > end;
+        stop = bursts + 1 >= BURSTS_MIN && now_ns() > end;
         CHECK_SUCCESS(onehop_all_reduce(&stop, &stop, 1, ONEHOP_INT32, ONEHOP_MAX, comm, NULL));
     }
     CHECK_SUCCESS(onehop_comm_destroy(comm));
     interrupt_no_more();
-    CHECK(bursts >= 3, "only %d bursts", bursts);
     area_free(own[0]);
     area_free(own[1]);
 }
