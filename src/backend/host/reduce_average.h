@@ -2,9 +2,9 @@
 /*
  * Averages of integers: the exact sum, divided, rounded towards zero.
  *
- * Up to 32 bits the sum is formed in double, which holds it exactly (64 values make 38 bits). So is the quotient's
- * integer part: unless the division comes out even, the quotient is at least 1/64 away from the next integer, and it
- * is rounded by less than that. What compilers make of these loops is good enough for so rare an operation.
+ * Floating point holds the sums of 64 small integers exactly: float those of 8 bits, double those of 32. It also gives
+ * the right integer part of the quotient: unless the division comes out even, the quotient is at least 1/64 away from
+ * the next integer, and it is rounded by less than that.
  */
 #include <stdint.h>
 #include <string.h>
@@ -30,8 +30,8 @@ enum { BLOCK = 64 };
         }                                                                                                              \
     }
 
-AVERAGE(INT8, int8_t, double)
-AVERAGE(UINT8, uint8_t, double)
+AVERAGE(INT8, int8_t, float)
+AVERAGE(UINT8, uint8_t, float)
 AVERAGE(INT32, int32_t, double)
 AVERAGE(UINT32, uint32_t, double)
 AVERAGE(INT64, int64_t, __int128)

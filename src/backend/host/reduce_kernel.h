@@ -46,14 +46,18 @@ OH_INLINE oh_raw_t pack(onehop_dtype_t dtype, oh_lanes_t x) {
     }
 }
 
-/* combine_<lane>: one step of an accumulation. Sums and products are formed in `wrap`, unsigned for integers. */
+/*
+ * combine_<lane>: one step of an accumulation. Sums and products are formed in `wrap`, unsigned for integers. MIN and
+ * MAX ask whether to keep acc: in a comparison of x with itself clang 14 sees the fp16 that it was converted from, and
+ * compares those one by one.
+ */
 #define COMBINE(lane, wrap)                                                                                            \
     OH_INLINE oh_raw_t combine_##lane(onehop_op_t op, oh_raw_t acc_raw, oh_raw_t x_raw) {                              \
         const oh_##lane##_t acc = (oh_##lane##_t)acc_raw, x = (oh_##lane##_t)x_raw;                                    \
         switch (op) {                                                                                                  \
         case ONEHOP_PROD: return (oh_raw_t)((oh_##wrap##_t)acc_raw * (oh_##wrap##_t)x_raw);                            \
-        case ONEHOP_MIN: return oh_select((oh_raw_t)((x < acc) | (x != x)), x_raw, acc_raw);                           \
-        case ONEHOP_MAX: return oh_select((oh_raw_t)((x > acc) | (x != x)), x_raw, acc_raw);                           \
+        case ONEHOP_MIN: return oh_select((oh_raw_t)((acc <= x) | (acc != acc)), acc_raw, x_raw);                      \
+        case ONEHOP_MAX: return oh_select((oh_raw_t)((acc >= x) | (acc != acc)), acc_raw, x_raw);                      \
         default: return (oh_raw_t)((oh_##wrap##_t)acc_raw + (oh_##wrap##_t)x_raw);                                     \
         }                                                                                                              \
     }
@@ -79,11 +83,29 @@ OH_INLINE oh_raw_t combine(onehop_dtype_t dtype, onehop_op_t op, oh_raw_t acc, o
     }
 }
 
-OH_INLINE oh_raw_t finish(onehop_dtype_t dtype, onehop_op_t op, oh_raw_t acc, int nsrc) {
+/* The arguments of a call, and what follows from them. */
+typedef struct oh_call {
+    void *const *dst;
+    const void *const *src;
+    int ndst, nsrc;
+    uint64_t streams; /* the outputs that take non-temporal stores, one bit each */
+    float inverse;    /* 1/nsrc where that is exact, that is for powers of two; else 0 */
+} oh_call_t;
+
+/* Multiplying by an exact inverse gives the bits that dividing gives, sooner. */
+OH_INLINE oh_raw_t average(onehop_dtype_t dtype, oh_raw_t sum, const oh_call_t *call) {
+    if (dtype == ONEHOP_FLOAT64) {
+        const oh_f64_t x = (oh_f64_t)sum;
+        return (oh_raw_t)(call->inverse != 0 ? x * (double)call->inverse : x / (double)call->nsrc);
+    }
+    const oh_f32_t x = (oh_f32_t)sum;
+    return (oh_raw_t)(call->inverse != 0 ? x * call->inverse : x / (float)call->nsrc);
+}
+
+OH_INLINE oh_raw_t finish(onehop_dtype_t dtype, onehop_op_t op, oh_raw_t acc, const oh_call_t *call) {
     if (is_integer(dtype)) return acc;
     acc = oh_settle(dtype, acc, op == ONEHOP_SUM || op == ONEHOP_AVG);
-    if (op != ONEHOP_AVG) return acc;
-    return dtype == ONEHOP_FLOAT64 ? (oh_raw_t)((oh_f64_t)acc / (double)nsrc) : (oh_raw_t)((oh_f32_t)acc / (float)nsrc);
+    return op == ONEHOP_AVG ? average(dtype, acc, call) : acc;
 }
 
 OH_INLINE oh_raw_t load(const unsigned char *p, size_t bytes) {
@@ -100,14 +122,6 @@ OH_INLINE void store(unsigned char *p, oh_raw_t v, size_t bytes) {
         memcpy(p, &v, sizeof v);
     }
 }
-
-/* The arguments of a call, and which outputs take non-temporal stores, one bit each. */
-typedef struct oh_call {
-    void *const *dst;
-    const void *const *src;
-    int ndst, nsrc;
-    uint64_t streams;
-} oh_call_t;
 
 /* Longer steps are slower from main memory. */
 enum { UNROLL = OH_VECTOR == 64 ? 2 : 4 };
@@ -127,7 +141,7 @@ OH_INLINE void reduce_at(onehop_dtype_t dtype, onehop_op_t op, const oh_call_t *
     }
     oh_raw_t result[UNROLL];
     for (int v = 0; v < vectors; v++) {
-        for (int p = 0; p < parts(dtype); p++) acc[v].part[p] = finish(dtype, op, acc[v].part[p], call->nsrc);
+        for (int p = 0; p < parts(dtype); p++) acc[v].part[p] = finish(dtype, op, acc[v].part[p], call);
         result[v] = pack(dtype, acc[v]);
     }
     for (int d = 0; d < call->ndst; d++) {
@@ -152,7 +166,7 @@ static uint64_t aligned_outputs(void *const *dst, int ndst, size_t at) {
 
 OH_INLINE void reduce(onehop_dtype_t dtype, onehop_op_t op, void *const *dst, int ndst, const void *const *src,
                       int nsrc, size_t count, oh_store_t how) {
-    oh_call_t call = {dst, src, ndst, nsrc, 0};
+    oh_call_t call = {dst, src, ndst, nsrc, 0, (nsrc & (nsrc - 1)) == 0 ? 1.0f / (float)nsrc : 0.0f};
     size_t bytes = count << oh_dtype_shift(dtype), at = 0;
     if (how == OH_STORE_STREAM && bytes >= 2 * OH_VECTOR) {
         /* Whole elements up to where the first output is aligned. Outputs that are not aligned there are stored
