@@ -40,8 +40,7 @@ format: ## format all sources
 	@scripts/setup test
 	@scripts/format
 
-lint: ## cppcheck and clang-tidy, where installed
-	@scripts/setup test
+lint: build ## what cppcheck and clang-tidy think, where installed
 	@scripts/lint
 
 bench-host: ## compare with OpenMPI and MPICH, which it installs
