@@ -138,7 +138,7 @@ static void test_stale_file_many_hosts(void **state) {
     (void)state;
     for (int i = 0; i < rounds(10, 3); i++) {
         meeting_t *m = meeting_new(AT_FILE);
-        m->timeout_ms = (int)patience_ms(300);
+        m->timeout_ms = 300;
         close(hand_listen(m->address));
         team_run(4, host_alone, m);
         int hosts = 0;
@@ -261,8 +261,8 @@ static void test_absent(void **state) {
 static void wait_less(int rank, int nranks, void *ctx) {
     (void)nranks;
     oh_config_t config = meeting_config(ctx, rank, 3);
-    if (rank == 1) config.bootstrap_timeout_ms = (int)patience_ms(600);
-    if (rank == 0) config.bootstrap_timeout_ms = (int)patience_ms(1500);
+    if (rank == 1) config.bootstrap_timeout_ms = 600;
+    if (rank == 0) config.bootstrap_timeout_ms = 1500;
     fail_to_join(ctx, &config, rank);
 }
 
@@ -280,13 +280,14 @@ static void test_impatient(void **state) {
 
 /* ---- those who are lost ---- */
 
-/* Rank 2, made by hand, is accepted, and then killed; rank 3 never comes. */
+/* Rank 2, made by hand, is accepted, and then killed; rank 3 comes when rank 1 knows. */
 static void lose_joiner(int rank, int nranks, void *ctx) {
     meeting_t *m = ctx;
     oh_config_t config = meeting_config(m, rank, nranks);
-    if (rank == 3) return;
     if (rank != 2) {
+        if (rank == 3) CHECK(reaches(&m->signal[1], 1, patience_ms(10000)), "rank 1 does not learn of it");
         fail_to_join(m, &config, rank);
+        if (rank == 1) atomic_store(&m->signal[1], 1);
         return;
     }
     unsigned char body[64];
@@ -304,13 +305,13 @@ static void test_lost_joiner(void **state) {
     (void)state;
     for (place_t place = 0; place < PLACES; place++) {
         meeting_t *m = meeting_new(place);
-        m->timeout_ms = (int)patience_ms(2000); /* how long rank 0 stays, to tell rank 3 */
         team_t *team = team_start(4, lose_joiner, m);
         CHECK(reaches(&m->signal[0], 1, patience_ms(10000)), "rank 2 is not accepted");
         int64_t killed = now_ns();
         team_signal(team, 2, SIGKILL);
         team_finish(team, 2);
-        for (int r = 0; r < 2; r++) {
+        for (int r = 0; r < 4; r++) {
+            if (r == 2) continue;
             meeting_expect(m, r, ONEHOP_PEER_LOST, "rank 2 (pid %d) died or left while it waited for others at %s",
                            m->outcomes[2].pid, m->address);
         }
@@ -433,7 +434,7 @@ static void be_rank_1_twice(int rank, int nranks, void *ctx) {
 static void test_twice(void **state) {
     (void)state;
     meeting_t *m = meeting_new(AT_FILE);
-    m->timeout_ms = (int)patience_ms(1500); /* rank 0 waits for rank 2, who is never to come, to tell it */
+    m->timeout_ms = 1500; /* rank 0 waits for rank 2, who is never to come, to tell it */
     team_run(3, be_rank_1_twice, m);
     char words[400];
     snprintf(words, sizeof words, "two processes call themselves rank 1 at %s: pid ", m->address);
@@ -449,7 +450,7 @@ static void test_twice(void **state) {
 static void do_better(int rank, int nranks, void *ctx) {
     meeting_t *m = ctx;
     oh_config_t config = meeting_config(m, rank, rank == 1 ? nranks + 1 : nranks);
-    if (rank == 2) nap_us(patience_ms(300) * 1000);
+    if (rank == 2) nap_us(300000);
     fail_to_join(m, &config, rank);
     join(m, rank, nranks);
 }
@@ -521,8 +522,9 @@ static void test_strangers(void **state) {
 /* A greeting that comes byte by byte is as good as any, and delays nobody. */
 static void speak_slowly(int rank, int nranks, void *ctx) {
     meeting_t *m = ctx;
-    nranks++; /* one never comes, so that the meeting goes on */
     if (rank != 2) {
+        /* Rank 3 comes last, so that the meeting does not end before. */
+        if (rank == 3) CHECK(reaches(&m->signal[0], 1, patience_ms(10000)), "rank 2 is not accepted");
         oh_config_t config = meeting_config(m, rank, nranks);
         fail_to_join(m, &config, rank);
         return;
@@ -538,16 +540,16 @@ static void speak_slowly(int rank, int nranks, void *ctx) {
     }
     CHECK(hand_reply(socket, body, sizeof body) == OH_REPLY_ACCEPTED, "not accepted");
     close(socket);
+    atomic_store(&m->signal[0], 1);
 }
 
 static void test_slow_speaker(void **state) {
     (void)state;
     meeting_t *m = meeting_new(AT_PORT);
-    m->timeout_ms = (int)patience_ms(1500); /* how long rank 0 stays, to tell rank 3 */
-    team_run(3, speak_slowly, m);
-    char words[64];
-    snprintf(words, sizeof words, "rank 2 (pid ");
-    for (int r = 0; r < 2; r++) meeting_expect_words(m, r, ONEHOP_PEER_LOST, words);
+    team_run(4, speak_slowly, m);
+    for (int r = 0; r < 4; r++) {
+        if (r != 2) meeting_expect_words(m, r, ONEHOP_PEER_LOST, "rank 2 (pid ");
+    }
     meeting_free(m);
 }
 

@@ -206,6 +206,7 @@ static void serve(oh_hub_t *hub, connection_t *c) {
         if (!hear(hub, c)) hang_up(c);
     } else if (!still_there(c)) {
         hang_up(c);
+        hub->told[c->rank] = true; /* as far as it can be */
         oh_hub_fail(hub, oh_fail(ONEHOP_PEER_LOST, "rank %d (pid %d) died or left while it waited for others at %s",
                                  c->rank, hub->cards[c->rank].pid, hub->address->text));
     }

@@ -36,8 +36,9 @@ struct oh_local_group {
     int nranks;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
-    onehop_result_t failed; /* of the first rank that failed, and its words: all give the same */
+    onehop_result_t failed; /* of the first rank that failed, and its words: all give the same, ... */
     char failure[OH_ERROR_TEXT];
+    uint64_t failed_at; /* ... in this exchange and those after it */
     seat_t seats[];
 };
 
@@ -76,13 +77,18 @@ void oh_local_group_release(oh_local_group_t *group) {
 }
 
 /* With the mutex held. */
-static onehop_result_t fail_all(oh_local_group_t *group, onehop_result_t code) {
+static onehop_result_t fail_all(oh_local_group_t *group, uint64_t number, onehop_result_t code) {
     if (group->failed == ONEHOP_SUCCESS) {
         group->failed = code;
+        group->failed_at = number;
         snprintf(group->failure, sizeof group->failure, "%s", onehop_last_error());
         pthread_cond_broadcast(&group->changed);
     }
     return code;
+}
+
+static onehop_result_t repeat_failure(const oh_local_group_t *group) {
+    return oh_fail(group->failed, "%s", group->failure);
 }
 
 /* Sleeps until something changes, at most until the deadline, and no longer than a slice if someone must be asked. */
@@ -105,7 +111,7 @@ static onehop_result_t wait_for_all(oh_local_group_t *group, uint64_t number, co
     const int64_t deadline = oh_now_ns() + (int64_t)patience->timeout_ms * 1000000;
     for (;;) {
         bool missing[ONEHOP_MAX_RANKS];
-        if (group->failed != ONEHOP_SUCCESS) return oh_fail(group->failed, "%s", group->failure);
+        if (group->failed != ONEHOP_SUCCESS && group->failed_at <= number) return repeat_failure(group);
         if (find_missing(group, number, missing) == 0) return ONEHOP_SUCCESS;
         OH_TRY(oh_patience_ask(patience));
         for (int r = 0; r < group->nranks; r++) {
@@ -146,7 +152,7 @@ static onehop_result_t meet(local_t *local, const oh_exchange_t *exchange, const
     pthread_cond_broadcast(&group->changed);
     onehop_result_t result = wait_for_all(group, *number, exchange->what, patience);
     if (result == ONEHOP_SUCCESS) result = compare(group, *number);
-    return result == ONEHOP_SUCCESS ? result : fail_all(group, result);
+    return result == ONEHOP_SUCCESS ? result : fail_all(group, *number, result);
 }
 
 static onehop_result_t allgather(oh_transport_t *transport, const char *what, const void *mine, void *all,
@@ -164,7 +170,7 @@ static onehop_result_t allgather(oh_transport_t *transport, const char *what, co
     return result;
 }
 
-/* With the mutex held since all met without a failure: every rank is still in the call, its descriptor still open. */
+/* With the mutex held, and none having failed: every rank is still in the call, its descriptor still open. */
 static onehop_result_t duplicate_all(const local_t *local, uint64_t number, int *fds) {
     for (int r = 0; r < local->group->nranks; r++) {
         int fd = local->group->seats[r].box[number % 2].fd;
@@ -181,8 +187,10 @@ static onehop_result_t exchange_locked(local_t *local, const char *what, int fd,
     oh_exchange_t exchange = oh_exchange_make(what, 0, true);
     uint64_t number;
     OH_TRY(meet(local, &exchange, NULL, fd, patience, &number));
+    /* Who has failed since may have closed its own. */
+    if (group->failed != ONEHOP_SUCCESS) return repeat_failure(group);
     onehop_result_t result = duplicate_all(local, number, fds);
-    if (result != ONEHOP_SUCCESS) return fail_all(group, result);
+    if (result != ONEHOP_SUCCESS) return fail_all(group, number, result);
     /* Nobody returns, and closes its own, before all have a duplicate. */
     return meet(local, &exchange, NULL, -1, patience, &number);
 }
