@@ -71,7 +71,7 @@ static bool bench_series(bench_run_t *run) {
 static bool bench_rank(rank_t *rank, void *ctx) {
     const bench_options_t *options = ctx;
     bench_run_t run = {.rank = rank, .options = options, .seed = options->seed};
-    if (!rank_agree(rank, &run.seed)) return false;
+    if (!memory_suffices(rank, 2 * options->max_bytes) || !rank_agree(rank, &run.seed)) return false;
     if (rank->rank == 0 && (run.report = bench_report_open(rank, options)) == NULL) return false;
     run.send = memory_get(rank, options->max_bytes, options->registered);
     if (run.send != NULL) run.recv = memory_get(rank, options->max_bytes, options->registered);

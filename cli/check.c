@@ -72,7 +72,11 @@ static int64_t now_ns(void) {
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-static uint64_t draw(check_run_t *run, uint64_t bound) { return data_mix(run->seed + run->draws++) % bound; }
+/* A number below `bound`, the next of the run's sequence. */
+static uint64_t draw(check_run_t *run, uint64_t bound) {
+    uint64_t bits = data_mix(run->seed + run->draws++);
+    return bound > 1 ? bits % bound : 0;
+}
 
 static int count_names(const char *(*name)(int)) {
     int names = 0;
@@ -136,7 +140,7 @@ static bool run_case(check_run_t *run, const check_case_t *c) {
     unsigned char *recv = memory + misalignment(run, c, 0);
     unsigned char *send = c->in_place ? recv : memory + run->options->max_bytes + SLACK + misalignment(run, c, 1);
     data_t data = {c->dtype, c->op, rank->nranks, c->seed};
-    memset(recv - GUARD, 0x5A, bytes + 2 * GUARD);
+    memset(recv - GUARD, 0x5A, GUARD + bytes + GUARD);
     data_fill(&data, rank->rank, send, c->count);
     if (!rank_try(rank, onehop_all_reduce(send, recv, c->count, c->dtype, c->op, rank->comm, NULL))) return false;
     verify(run, c, &data, send, recv);
@@ -270,8 +274,8 @@ static bool sum_up(check_run_t *run) {
 static bool check_rank(rank_t *rank, void *ctx) {
     check_run_t run = *(const check_run_t *)ctx;
     run.rank = rank;
-    if (!rank_agree(rank, &run.seed)) return false;
     size_t room = 2 * (run.options->max_bytes + SLACK);
+    if (!memory_suffices(rank, 2 * room) || !rank_agree(rank, &run.seed)) return false;
     if ((run.memory[0] = memory_get(rank, room, false)) == NULL) return false;
     bool up = false;
     bool good = (run.memory[1] = memory_get(rank, room, true)) != NULL && check_small(&run) &&
@@ -352,7 +356,7 @@ static int check_sweep(const check_options_t *options) {
 }
 
 static void print_head(const check_options_t *options) {
-    machine_t machine;
+    machine_t machine = {0};
     machine_describe(&machine);
     printf("# onehop %s on %s: %s; seed %" PRIu64 "\n", onehop_version(), machine.host, machine.cpu, options->seed);
 }

@@ -51,13 +51,11 @@ static int64_t now_ms(void) {
 /* A line of our own: it waits its turn, so as not to break into a rank's. */
 __attribute__((format(printf, 2, 3))) static void tell(launch_t *launch, const char *format, ...) {
     char line[512];
-    int length = snprintf(line, sizeof line, "%s: ", say_get_name());
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line + length, sizeof line - (size_t)length - 1, format, arguments);
+    size_t length = complaint_text(line, sizeof line, format, arguments);
     va_end(arguments);
-    strcat(line, "\n");
-    outbox_put(&launch->outbox, STDERR_FILENO, line, strlen(line));
+    outbox_put(&launch->outbox, STDERR_FILENO, line, length);
 }
 
 /* ---- ranks ---- */

@@ -7,6 +7,10 @@
 
 #include "ranks.h"
 
+/* Whether every rank can have `bytes`; notes the rank's failure if not. To be asked first: where the kernel promises
+ * more memory than it has, who takes it at its word is killed, or gets others killed. */
+bool memory_suffices(rank_t *rank, size_t bytes);
+
 /* Aligned to a page. Collective if registered. NULL, with the rank's failure noted, if there is none. */
 void *memory_get(rank_t *rank, size_t bytes, bool registered);
 /* Collective if registered. What is not dropped while the communicator works ends with it, or with the process. */

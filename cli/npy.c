@@ -6,7 +6,6 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -58,8 +57,11 @@ typedef struct cursor {
 /* Copies what can be shown of a file's text: one line, without spaces at its end. */
 static void show(const char *text, size_t length, char *out, size_t room) {
     size_t n = 0;
-    for (; n < length && n < room - 1 && text[n] != '\n'; n++)
-        out[n] = text[n] >= ' ' && text[n] <= '~' ? text[n] : '?';
+    while (n < length && n < room - 1 && text[n] != '\n') {
+        char letter = text[n];
+        if (letter < ' ' || letter > '~') letter = '?';
+        out[n++] = letter;
+    }
     while (n > 0 && out[n - 1] == ' ') n--;
     out[n] = '\0';
 }
@@ -255,15 +257,12 @@ static ssize_t read_start(int fd, unsigned char *out, size_t bytes) {
 static bool read_header(int fd, npy_t *out, char *why) {
     unsigned char preamble[NPY_PREAMBLE];
     ssize_t got = read_start(fd, preamble, sizeof preamble);
-    size_t bytes;
+    size_t bytes = 0;
     if (got < 0) return fail(why, "cannot be read: %s", strerror(errno));
     if (!npy_header_bytes(preamble, (size_t)got, &bytes, why)) return false;
-    unsigned char *header = malloc(bytes);
-    if (header == NULL) return fail(why, "cannot be read: no memory");
+    unsigned char header[NPY_HEADER_MAX] = {0};
     got = read_start(fd, header, bytes);
-    bool good = got == (ssize_t)bytes ? npy_parse(header, bytes, out, why) : fail(why, "ends inside its header");
-    free(header);
-    return good;
+    return got == (ssize_t)bytes ? npy_parse(header, bytes, out, why) : fail(why, "ends inside its header");
 }
 
 static bool check_length(off_t file_bytes, const npy_t *npy, char *why) {

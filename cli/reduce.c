@@ -59,8 +59,9 @@ static bool reduce_pieces(rank_t *rank, const reduce_options_t *o, void *buffer,
 static bool reduce_into(rank_t *rank, const reduce_options_t *o, void *buffer) {
     output_t output;
     char header[NPY_HEADER_MAX];
+    size_t bytes = npy_make_header(&o->array, header);
     if (!output_open(&output, o->output)) return rank_fail(rank, "%s", output.error);
-    fwrite(header, 1, npy_make_header(&o->array, header), output.file);
+    fwrite(header, 1, bytes, output.file);
     if (!reduce_pieces(rank, o, buffer, output.file)) {
         output_discard(&output);
         return false;

@@ -2,7 +2,6 @@
 #include "say.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,17 +11,23 @@ void say_name(const char *name) { program_name = name; }
 
 const char *say_get_name(void) { return program_name; }
 
+size_t complaint_text(char *line, size_t room, const char *format, va_list arguments) {
+    size_t length = (size_t)snprintf(line, room - 1, "%s: ", program_name);
+    vsnprintf(line + length, room - 1 - length, format, arguments);
+    length = strlen(line);
+    line[length++] = '\n';
+    return length;
+}
+
 void complain(const char *format, ...) {
     char line[2048];
-    int length = snprintf(line, sizeof line, "%s: ", program_name);
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(line + length, sizeof line - (size_t)length - 1, format, arguments);
+    size_t length = complaint_text(line, sizeof line, format, arguments);
     va_end(arguments);
-    strcat(line, "\n");
     progress_clear();
     /* Nothing is left to be done where even this cannot be written. */
-    if (write(STDERR_FILENO, line, strlen(line)) < 0) return;
+    if (write(STDERR_FILENO, line, length) < 0) return;
 }
 
 const char *stdout_error(void) {

@@ -3,6 +3,7 @@
 #ifndef CLI_SAY_H
 #define CLI_SAY_H
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 
@@ -18,6 +19,9 @@ const char *say_get_name(void);
 
 /* One line on stderr, "onehop bench: ...", written at once so that lines of several processes stay whole. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Puts that line into `line`, for who writes it in another way; returns its length, line feed included. */
+size_t complaint_text(char *line, size_t room, const char *format, va_list arguments)
+    __attribute__((format(printf, 3, 0)));
 
 /* NULL if all that was printed to stdout has been written, else a sentence that says why it has not. */
 const char *stdout_error(void);

@@ -141,6 +141,14 @@ class Bench(Case):
         self.assertEqual((done.stdout, done.returncode), ("", 1))
         self.assertRegex(done.stderr, r"^onehop bench: rank \d: .*ONEHOP_WORKSPACE_BYTES.*many.*\n$")
 
+    def test_more_than_the_machine_has(self):
+        """Far beyond the address space, so that nothing happens if it is tried all the same."""
+        for command in ("bench", "check"):
+            done = onehop(command, "-n", 2, "--max", "1000T")
+            self.assertEqual(done.returncode, 1)
+            self.assertRegex(done.stderr, rf"^onehop {command}: rank \d: no memory for buffers of \d+ bytes on each of "
+                                          r"\d ranks: \d+ bytes are available\n$")
+
     def test_no_gpu(self):
         done = onehop("bench", "-n", 2, "--device", "cuda")
         self.assertEqual(done.returncode, 1)
