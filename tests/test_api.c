@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Wrong arguments: each call refuses them, names them, and leaves the communicator as it was. Strings and versions. */
+#include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "message.h"
@@ -213,6 +216,30 @@ static void test_other_arguments(void **state) {
     CHECK_SUCCESS(onehop_comm_destroy(comm));
 }
 
+/* Memory that the machine has not is refused, and not taken from others first: the limit on the size of files would
+ * stop a library that tried. */
+static void too_much_memory(int rank, int nranks, void *ctx) {
+    (void)rank, (void)nranks, (void)ctx;
+    onehop_comm_t *comm = single();
+    const struct rlimit little = {64 << 20, 64 << 20};
+    signal(SIGXFSZ, SIG_IGN);
+    CHECK(setrlimit(RLIMIT_FSIZE, &little) == 0, "setrlimit: %s", strerror(errno));
+    resources_t before = resources_now();
+    for (size_t bytes = (size_t)1 << 40; bytes <= (size_t)1 << 62; bytes <<= 1) {
+        void *memory = comm; /* anything but NULL */
+        CHECK_FAILS(ONEHOP_OUT_OF_MEMORY, "bytes", onehop_alloc(comm, bytes, &memory));
+        CHECK(memory == NULL, "a failed alloc left a pointer behind");
+    }
+    resources_check(before, "after failed allocations");
+    check_usable(comm);
+    CHECK_SUCCESS(onehop_comm_destroy(comm));
+}
+
+static void test_too_much_memory(void **state) {
+    (void)state;
+    team_run(1, too_much_memory, NULL);
+}
+
 /* ---- What a communicator says of itself ---- */
 
 static void introduce(int rank, int nranks, void *ctx) {
@@ -324,6 +351,7 @@ int main(void) {
         cmocka_unit_test(test_environment),
         cmocka_unit_test(test_null_communicator),
         cmocka_unit_test(test_other_arguments),
+        cmocka_unit_test(test_too_much_memory),
         cmocka_unit_test(test_introduce),
         cmocka_unit_test(test_strings),
         cmocka_unit_test(test_version),

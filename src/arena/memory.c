@@ -13,11 +13,27 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-/* In small pieces: on older kernels a signal undoes the whole call, which might then never end where signals come
- * often. */
+/* What the machine can give before the kernel ends processes to find more; SIZE_MAX where it does not say. */
+static size_t available_bytes(void) {
+    FILE *meminfo = fopen("/proc/meminfo", "re");
+    if (meminfo == NULL) return SIZE_MAX;
+    char line[128];
+    size_t kib, sum = 0;
+    while (fgets(line, sizeof line, meminfo) != NULL) {
+        if (sscanf(line, "MemAvailable: %zu", &kib) == 1 || sscanf(line, "SwapFree: %zu", &kib) == 1) sum += kib;
+    }
+    fclose(meminfo);
+    return sum == 0 ? SIZE_MAX : sum * 1024;
+}
+
+/*
+ * In small pieces: on older kernels a signal undoes the whole call, which might then never end where signals come
+ * often. And with a look, now and then, at what is left: other ranks take memory at the same time.
+ */
 static int allocate(int fd, size_t bytes) {
-    const size_t piece = 256 * 1024;
+    const size_t piece = 256 * 1024, look_every = 256 * piece;
     for (size_t done = 0; done < bytes;) {
+        if (done % look_every == 0 && bytes - done > available_bytes()) return ENOMEM;
         size_t length = bytes - done < piece ? bytes - done : piece;
         int error = posix_fallocate(fd, (off_t)done, (off_t)length);
         if (error == 0) done += length;
