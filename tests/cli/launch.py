@@ -189,15 +189,13 @@ for fd in 1, 2:
 
 
 class Signals(Case):
+    # Waits for the signal rather than be interrupted by it, which may happen in the middle of a print.
     CATCHER = """
 import signal, sys
-def caught(number, frame):
-    print("got", number, flush=True)
-    sys.exit(0)
-signal.signal(int(sys.argv[1]), caught)
+number = int(sys.argv[1])
+signal.pthread_sigmask(signal.SIG_BLOCK, [number])
 print("ready", flush=True)
-while True:
-    signal.pause()
+print("got", int(signal.sigwait([number])), flush=True)
 """
 
     def test_are_passed_on(self):
