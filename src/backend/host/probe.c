@@ -13,18 +13,21 @@ enum {
     OPERATIONS = 64 /* between two looks at the clock */
 };
 
-static const int64_t interval_min_ns = 1000000; /* at first: new processes are still being spread over the processors */
-static const int64_t interval_max_ns = 200000000; /* later: virtual processors are moved within seconds */
+static const int64_t interval_min_ns = 1000000;     /* after a change */
+static const int64_t interval_max_ns = 50000000;    /* in the end: virtual processors are moved within seconds */
+static const int64_t interval_shared_ns = 10000000; /* while ranks share a processor that need not: not for long */
 
 bool oh_host_probe_is_due(const oh_host_t *host) {
     return host->rank == 0 && host->header % OPERATIONS == 0 && !host->topology.crowded && oh_now_ns() > host->probe_ns;
 }
 
-/* Doubles the interval up to its limit. */
-static void schedule(oh_host_t *host) {
-    int64_t interval = host->probe_interval_ns * 2;
+/* Soon after a change of placement, then less and less often. */
+static void schedule(oh_host_t *host, oh_placement_t before) {
+    oh_placement_t now = host->topology.placement;
+    int64_t limit = now == OH_OVERSUBSCRIBED ? interval_shared_ns : interval_max_ns;
+    int64_t interval = now == before ? host->probe_interval_ns * 2 : interval_min_ns;
     if (interval < interval_min_ns) interval = interval_min_ns;
-    if (interval > interval_max_ns) interval = interval_max_ns;
+    if (interval > limit) interval = limit;
     host->probe_interval_ns = interval;
     host->probe_ns = oh_now_ns() + interval;
 }
@@ -58,11 +61,12 @@ onehop_result_t oh_host_probe(oh_host_t *host) {
     if (host->rank == 0) {
         first->signal_ns = (double)best / host->nranks;
         pass_on(host, last);
-        schedule(host);
     } else {
         OH_TRY(oh_host_wait(host, 0, &first->token, last));
         pass_on(host, last);
     }
+    oh_placement_t before = host->topology.placement;
     oh_topology_measured(&host->topology, first->signal_ns);
+    schedule(host, before);
     return ONEHOP_SUCCESS;
 }

@@ -16,6 +16,8 @@
  *
  * dtype and op are constants wherever they appear as parameters: all is inlined into one function per (dtype, op).
  */
+#include <stdbool.h>
+
 #include "backend/host/reduce_table.h"
 #include "backend/host/reduce_vector.h"
 
@@ -123,13 +125,15 @@ OH_INLINE void store(unsigned char *p, oh_raw_t v, size_t bytes) {
     }
 }
 
-/* Longer steps are slower from main memory. */
-enum { UNROLL = OH_VECTOR == 64 ? 2 : 4 };
+/* Vectors of a step: two to four accumulators hide latencies. More run out of registers, and longer steps are slower
+ * from main memory. */
+enum { MOST_VECTORS = 4 };
+OH_INLINE int step(onehop_dtype_t dtype) { return OH_VECTOR == 64 ? 2 : MOST_VECTORS / parts(dtype); }
 
 /* Reduces `vectors` (a constant) vectors at offset `at`; or the first `bytes` of one, when bytes < OH_VECTOR. */
 OH_INLINE void reduce_at(onehop_dtype_t dtype, onehop_op_t op, const oh_call_t *call, size_t at, int vectors,
                          size_t bytes) {
-    oh_lanes_t acc[UNROLL];
+    oh_lanes_t acc[MOST_VECTORS];
     const unsigned char *in = (const unsigned char *)call->src[0] + at;
     for (int v = 0; v < vectors; v++) acc[v] = unpack(dtype, load(in + v * OH_VECTOR, bytes));
     for (int s = 1; s < call->nsrc; s++) {
@@ -139,7 +143,7 @@ OH_INLINE void reduce_at(onehop_dtype_t dtype, onehop_op_t op, const oh_call_t *
             for (int p = 0; p < parts(dtype); p++) acc[v].part[p] = combine(dtype, op, acc[v].part[p], x.part[p]);
         }
     }
-    oh_raw_t result[UNROLL];
+    oh_raw_t result[MOST_VECTORS];
     for (int v = 0; v < vectors; v++) {
         for (int p = 0; p < parts(dtype); p++) acc[v].part[p] = finish(dtype, op, acc[v].part[p], call);
         result[v] = pack(dtype, acc[v]);
@@ -152,6 +156,21 @@ OH_INLINE void reduce_at(onehop_dtype_t dtype, onehop_op_t op, const oh_call_t *
             for (int v = 0; v < vectors; v++) store(out + v * OH_VECTOR, result[v], bytes);
         }
     }
+}
+
+/* As many whole steps as there are from `at`; returns where they end. */
+OH_INLINE size_t reduce_steps(onehop_dtype_t dtype, onehop_op_t op, const oh_call_t *call, size_t at, size_t bytes) {
+    const size_t stride = (size_t)step(dtype) * OH_VECTOR;
+    for (; bytes - at >= stride; at += stride) reduce_at(dtype, op, call, at, step(dtype), OH_VECTOR);
+    return at;
+}
+
+/* The same for two inputs and two outputs, as two ranks need it: with the numbers known a step has no loops. */
+OH_INLINE size_t reduce_pair(onehop_dtype_t dtype, onehop_op_t op, const oh_call_t *call, size_t at, size_t bytes) {
+    void *const dst[2] = {call->dst[0], call->dst[1]};
+    const void *const src[2] = {call->src[0], call->src[1]};
+    const oh_call_t pair = {dst, src, 2, 2, 0, 0.5f};
+    return reduce_steps(dtype, op, &pair, at, bytes);
 }
 
 /* Bytes from p to the next place where a vector is aligned. */
@@ -175,9 +194,8 @@ OH_INLINE void reduce(onehop_dtype_t dtype, onehop_op_t op, void *const *dst, in
         if (at > 0) reduce_at(dtype, op, &call, 0, 1, at);
         call.streams = aligned_outputs(dst, ndst, at);
     }
-    for (; bytes - at >= UNROLL * OH_VECTOR; at += UNROLL * OH_VECTOR) {
-        reduce_at(dtype, op, &call, at, UNROLL, OH_VECTOR);
-    }
+    const bool pair = nsrc == 2 && ndst == 2 && call.streams == 0;
+    at = pair ? reduce_pair(dtype, op, &call, at, bytes) : reduce_steps(dtype, op, &call, at, bytes);
     for (; bytes - at >= OH_VECTOR; at += OH_VECTOR) reduce_at(dtype, op, &call, at, 1, OH_VECTOR);
     if (call.streams != 0) oh_stream_fence();
     call.streams = 0;
