@@ -886,7 +886,7 @@ static void test_death(void **state) {
     (void)state;
     rng_t rng = {tests_seed()};
     int lost = 0;
-    for (int i = 0; i < rounds(60, 10); i++) {
+    for (int i = 0; i < rounds(40, 10); i++) {
         int nranks = 2 + (int)rng_below(&rng, 5), victim = (int)rng_below(&rng, (uint64_t)nranks);
         meeting_t *m = meeting_new((place_t)(i % PLACES));
         m->timeout_ms = (int)patience_ms(500);
