@@ -267,34 +267,38 @@ class Failures(Case):
         self.assertEqual(done.returncode, 3)
         self.assertEqual(done.stdout, "[1] ready\n[1] done\n")
 
-    def test_others_get_sigterm_after_the_grace(self):
+    def test_others_get_sigterm_and_in_the_end_sigkill(self):
+        """Rank 0 fails; rank 1 ends at SIGTERM, or ignores it, or is stopped. Three launches, at once to save time."""
+        forever = "echo $$; while :; do sleep 0.01; done"
+        yields = self.started(*shell(2, "case $RANK in 0) read word; exit 3;; esac; "
+                                        f"trap 'echo terminated; exit 9' TERM; {forever}"), stdin=subprocess.PIPE)
+        ignores = self.started(*shell(2, f"case $RANK in 0) read word; kill -9 $$;; esac; trap '' TERM; {forever}"),
+                               stdin=subprocess.PIPE)
+        sleeps = self.started(*shell(2, f"case $RANK in 0) read word; exit 5;; esac; {forever}"),
+                              stdin=subprocess.PIPE)
+        launches = (yields, ignores, sleeps)
+        ranks = [int(self.read_lines(launch.stdout, 1)[0][4:]) for launch in launches]
+        os.kill(ranks[2], signal.SIGSTOP)
         started = time.monotonic()
-        program = "case $RANK in 0) exit 3;; esac; trap 'echo terminated; exit 9' TERM; while :; do sleep 0.01; done"
-        done = onehop(*shell(2, program))
-        spent = time.monotonic() - started
-        self.assertGreater(spent, GRACE_S)
-        self.assertLess(spent, 2 * GRACE_S)
-        self.assertEqual((done.stdout, done.returncode), ("[1] terminated\n", 3))
-        self.assertRegex(done.stderr, r"\nonehop launch: rank 1 \(process \d+\) still runs: it gets SIGTERM\n")
-        self.assertNotIn("SIGKILL", done.stderr)
+        for launch in launches:
+            launch.stdin.close()
 
-    def test_others_get_sigkill_in_the_end(self):
-        started = time.monotonic()
-        done = onehop(*shell(2, "case $RANK in 0) kill -9 $$;; esac; trap '' TERM; while :; do sleep 0.01; done"))
-        spent = time.monotonic() - started
-        self.assertGreater(spent, 2 * GRACE_S)
-        self.assertLess(spent, 4 * GRACE_S)
-        self.assertEqual((done.stdout, done.returncode), ("", 137))
-        self.assertRegex(done.stderr, r"it gets SIGTERM\n.*rank 1 \(process \d+\) still runs: it gets SIGKILL\n$")
+        self.assertEqual(yields.wait(60), 3)
+        self.assertGreater(time.monotonic() - started, GRACE_S)
+        self.assertLess(time.monotonic() - started, 2 * GRACE_S)
+        self.assertEqual(yields.stdout.read(), "[1] terminated\n")
+        said = yields.stderr.read()
+        self.assertRegex(said, rf"\nonehop launch: rank 1 \(process {ranks[0]}\) still runs: it gets SIGTERM\n")
+        self.assertNotIn("SIGKILL", said)
 
-    def test_a_stopped_rank_gets_sigkill_too(self):
-        program = "case $RANK in 0) read word; exit 5;; esac; echo $$; while :; do sleep 0.01; done"
-        process = self.started(*shell(2, program), stdin=subprocess.PIPE)
-        stopped = int(self.read_lines(process.stdout, 1)[0][4:])
-        os.kill(stopped, signal.SIGSTOP)
-        process.stdin.close()
-        self.assertEqual(process.wait(60), 5)
-        self.assertFalse(alive(stopped))
+        for launch, status, rank in ((ignores, 128 + signal.SIGKILL, ranks[1]), (sleeps, 5, ranks[2])):
+            self.assertEqual(launch.wait(60), status)
+            self.assertGreater(time.monotonic() - started, 2 * GRACE_S)
+            self.assertLess(time.monotonic() - started, 4 * GRACE_S)
+            said = launch.stderr.read()
+            for name in ("SIGTERM", "SIGKILL"):
+                self.assertIn(f"\nonehop launch: rank 1 (process {rank}) still runs: it gets {name}\n", said)
+            self.assertFalse(alive(rank))
 
     def test_a_good_rank_that_ends_early_disturbs_nobody(self):
         process = self.started(*shell(2, "case $RANK in 1) echo early; exit 0;; esac; read word; echo late"),
