@@ -106,7 +106,7 @@ static onehop_result_t open_processes(const oh_config_t *config, oh_bootstrap_t 
     OH_TRY(oh_mesh_open(&mine, &mesh));
     b->transport = oh_mesh_transport(mesh);
     OH_TRY(gather_cards(config, &mine, b->cards, &limit));
-    return oh_mesh_connect(mesh, b->cards, config->rank, config->nranks, limit.deadline, limit.timeout_ms);
+    return oh_mesh_connect(mesh, b->cards, config->rank, config->nranks, &limit);
 }
 
 static onehop_result_t open_threads(const oh_config_t *config, oh_local_group_t *group, oh_bootstrap_t *b) {

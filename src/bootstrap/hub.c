@@ -226,38 +226,42 @@ static bool admit(const oh_hub_t *hub, const connection_t *c) {
     return false;
 }
 
-/* There are more places than ranks, so that one who has not said who it is can be found. */
-static void make_room(oh_hub_t *hub) {
-    if (hub->count < CONNECTIONS_MAX) return;
-    connection_t *oldest = hub->connections;
-    while (oldest->socket >= 0 && oldest->rank >= 0) oldest++;
-    hang_up(oldest);
+/* Hangs up on the oldest of those who have not said who they are. Returns false if there is none. */
+static bool drop_stranger(oh_hub_t *hub) {
     forget_closed(hub);
+    for (int i = 0; i < hub->count; i++) {
+        if (hub->connections[i].rank >= 0) continue;
+        hang_up(&hub->connections[i]);
+        forget_closed(hub);
+        return true;
+    }
+    return false;
 }
 
 void oh_hub_adopt(oh_hub_t *hub, int socket) {
-    make_room(hub);
+    /* There are more places than ranks: if all are taken there is a stranger. */
+    if (hub->count == CONNECTIONS_MAX) drop_stranger(hub);
     connection_t *c = &hub->connections[hub->count++];
     *c = (connection_t){.socket = socket, .rank = -1};
-    if (!admit(hub, c)) hang_up(c);
-    /* A reply should not wait for the acknowledgement of the one before. On a Unix socket this fails, and is not
-     * needed.
-     */
+    /* A reply should not wait for the acknowledgement of the one before. A Unix socket knows of no such thing. */
     int on = 1;
     (void)setsockopt(socket, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (!admit(hub, c)) hang_up(c);
 }
 
-static onehop_result_t accept_all(oh_hub_t *hub, int listener) {
-    for (;;) {
-        int socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        if (socket >= 0) {
-            oh_hub_adopt(hub, socket);
-        } else if (errno == EAGAIN) {
-            return ONEHOP_SUCCESS;
-        } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS || errno == EBADF) {
-            return oh_fail_errno("rendezvous %s: accept", hub->address->text);
-        } /* else that connection failed before it was taken in: the next one */
+/* One at a time, so that nobody is dropped for newcomers before there was time to hear it. */
+static onehop_result_t accept_one(oh_hub_t *hub, int listener) {
+    int socket = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (socket >= 0) {
+        oh_hub_adopt(hub, socket);
+        return ONEHOP_SUCCESS;
     }
+    int error = errno;
+    /* It was gone before it was taken in. */
+    if (error == EAGAIN || error == EINTR || error == ECONNABORTED || error == EPROTO) return ONEHOP_SUCCESS;
+    if ((error == EMFILE || error == ENFILE) && drop_stranger(hub)) return ONEHOP_SUCCESS;
+    errno = error;
+    return oh_fail_errno("rendezvous %s: accept", hub->address->text);
 }
 
 onehop_result_t oh_hub_step(oh_hub_t *hub, int listener, int64_t until) {
@@ -273,7 +277,7 @@ onehop_result_t oh_hub_step(oh_hub_t *hub, int listener, int64_t until) {
         /* A verdict on one hangs up on others. */
         if (entries[i].revents != 0 && hub->connections[i].socket >= 0) serve(hub, &hub->connections[i]);
     }
-    if (entries[count].revents != 0) OH_TRY(accept_all(hub, listener));
+    if (entries[count].revents != 0) OH_TRY(accept_one(hub, listener));
     if (hub->verdict == ONEHOP_SUCCESS && oh_hub_absent(hub) > 0 && oh_ms_until(hub->deadline) == 0) {
         oh_hub_fail(hub, late(hub));
     }

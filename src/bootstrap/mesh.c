@@ -27,9 +27,20 @@ typedef struct round {
     int fd;
     unsigned char *all; /* NULL if no bytes are exchanged */
     int *fds;           /* NULL if no descriptors are */
-    char when[48];      /* for errors */
+    int64_t deadline;
     const oh_patience_t *patience;
+    char when[48]; /* for errors */
 } round_t;
+
+static round_t make_round(oh_mesh_t *mesh, const oh_exchange_t *exchange, const oh_patience_t *patience) {
+    round_t round = {.mesh = mesh,
+                     .exchange = *exchange,
+                     .fd = -1,
+                     .deadline = oh_deadline_in(patience->timeout_ms),
+                     .patience = patience};
+    snprintf(round.when, sizeof round.when, "\"%s\"", exchange->what);
+    return round;
+}
 
 static onehop_result_t lost(const round_t *round, int rank) {
     /* A rank that broke the communicator may have left already: what it broke it with is the better answer. */
@@ -159,7 +170,6 @@ static onehop_result_t compare(const round_t *round) {
 
 static onehop_result_t run(const round_t *round) {
     oh_mesh_t *mesh = round->mesh;
-    const int64_t deadline = oh_deadline_in(round->patience->timeout_ms);
     for (int r = 0; r < mesh->nranks; r++) {
         oh_peer_t *peer = &mesh->peers[r];
         peer->sent = peer->crowded = peer->received = peer->ahead = false;
@@ -167,11 +177,12 @@ static onehop_result_t run(const round_t *round) {
     bool crowded = send_all(round, NULL);
     while (!finished(mesh)) {
         OH_TRY(oh_patience_ask(round->patience));
-        if (oh_now_ns() >= deadline) return late(round);
+        if (oh_now_ns() >= round->deadline) return late(round);
         struct pollfd entries[2 * ONEHOP_MAX_RANKS];
         expect(mesh, entries);
-        int64_t slice_end = oh_deadline_in(crowded ? CROWDED_PAUSE_MS : OH_WAIT_SLICE_MS);
-        if (oh_poll_until(entries, 2 * (size_t)mesh->nranks, slice_end < deadline ? slice_end : deadline) < 0) {
+        int64_t end = oh_deadline_in(crowded ? CROWDED_PAUSE_MS : OH_WAIT_SLICE_MS);
+        if (end > round->deadline) end = round->deadline;
+        if (oh_poll_until(entries, 2 * (size_t)mesh->nranks, end) < 0) {
             return oh_mesh_tell(mesh, oh_fail_errno("poll"));
         }
         crowded = send_all(round, entries);
@@ -186,14 +197,20 @@ static onehop_result_t run(const round_t *round) {
 
 static onehop_result_t allgather(oh_transport_t *transport, const char *what, const void *mine, void *all,
                                  size_t bytes_each, const oh_patience_t *patience) {
-    round_t round = {.mesh = mesh_of(transport),
-                     .exchange = oh_exchange_make(what, bytes_each, false),
-                     .mine = mine,
-                     .fd = -1,
-                     .all = all,
-                     .patience = patience};
-    snprintf(round.when, sizeof round.when, "\"%s\"", round.exchange.what);
-    memcpy(round.all + (size_t)round.mesh->rank * bytes_each, mine, bytes_each);
+    oh_mesh_t *mesh = mesh_of(transport);
+    oh_exchange_t exchange = oh_exchange_make(what, bytes_each, false);
+    round_t round = make_round(mesh, &exchange, patience);
+    round.mine = mine;
+    round.all = all;
+    memcpy(round.all + (size_t)mesh->rank * bytes_each, mine, bytes_each);
+    return run(&round);
+}
+
+onehop_result_t oh_mesh_meet(oh_mesh_t *mesh, const char *what, const oh_time_limit_t *limit) {
+    const oh_patience_t patience = {.timeout_ms = limit->timeout_ms};
+    oh_exchange_t exchange = oh_exchange_make(what, 0, false);
+    round_t round = make_round(mesh, &exchange, &patience);
+    round.deadline = limit->deadline;
     return run(&round);
 }
 
@@ -203,22 +220,20 @@ static onehop_result_t allgather(oh_transport_t *transport, const char *what, co
  */
 static onehop_result_t exchange_fd(oh_transport_t *transport, const char *what, int fd, int *fds,
                                    const oh_patience_t *patience) {
-    round_t round = {.mesh = mesh_of(transport),
-                     .exchange = oh_exchange_make(what, 0, true),
-                     .fd = fd,
-                     .fds = fds,
-                     .patience = patience};
-    snprintf(round.when, sizeof round.when, "\"%s\"", round.exchange.what);
-    int nranks = round.mesh->nranks;
-    for (int r = 0; r < nranks; r++) fds[r] = -1;
+    oh_mesh_t *mesh = mesh_of(transport);
+    oh_exchange_t exchange = oh_exchange_make(what, 0, true);
+    round_t round = make_round(mesh, &exchange, patience);
+    round.fd = fd;
+    round.fds = fds;
+    for (int r = 0; r < mesh->nranks; r++) fds[r] = -1;
     onehop_result_t result = run(&round);
     if (result == ONEHOP_SUCCESS) {
-        round.exchange = oh_exchange_make(what, 0, false);
+        round.exchange.descriptor = 0;
         round.fd = -1;
         round.fds = NULL;
         result = run(&round);
     }
-    for (int r = 0; result != ONEHOP_SUCCESS && r < nranks; r++) oh_close(&fds[r]);
+    for (int r = 0; result != ONEHOP_SUCCESS && r < mesh->nranks; r++) oh_close(&fds[r]);
     return result;
 }
 

@@ -8,6 +8,7 @@
 #ifndef OH_BOOTSTRAP_MESH_H
 #define OH_BOOTSTRAP_MESH_H
 
+#include "bootstrap/sock.h"
 #include "bootstrap/transport.h"
 
 typedef struct oh_mesh oh_mesh_t;
@@ -15,9 +16,9 @@ typedef struct oh_mesh oh_mesh_t;
 /* Begins to listen, under a random name, and writes on the card how it can be reached. */
 onehop_result_t oh_mesh_open(oh_card_t *mine, oh_mesh_t **out);
 
-/* Connects to all ranks by the deadline (timeout_ms is its length, for the error's text). */
-onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int rank, int nranks, int64_t deadline,
-                                int timeout_ms);
+/* Connects to all ranks, and returns once all are connected. */
+onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int rank, int nranks,
+                                const oh_time_limit_t *limit);
 
 void oh_mesh_close(oh_mesh_t *mesh);
 oh_transport_t *oh_mesh_transport(oh_mesh_t *mesh);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How the mesh comes to be: each rank calls those before it, and lets those after it in. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -103,24 +102,26 @@ static void dismiss(gathering_t *g, int index) {
     memmove(&g->visitors[index], &g->visitors[index + 1], (size_t)(g->visitor_count - index) * sizeof g->visitors[0]);
 }
 
-static onehop_result_t accept_visitors(gathering_t *g) {
-    for (;;) {
-        int socket = accept4(g->mesh->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-        struct ucred owner;
-        if (socket < 0) {
-            if (errno == EINTR || errno == ECONNABORTED) continue;
-            return errno == EAGAIN ? ONEHOP_SUCCESS : oh_fail_errno("accept");
-        }
-        if (!is_ours(socket, &owner)) {
-            close(socket);
-            continue;
-        }
-        if (g->visitor_count == VISITORS_MAX) {
-            close(g->visitors[0]);
-            dismiss(g, 0);
-        }
+static void drop_oldest(gathering_t *g) {
+    close(g->visitors[0]);
+    dismiss(g, 0);
+}
+
+/* One at a time, so that nobody is dropped for newcomers before there was time to hear it. */
+static onehop_result_t accept_visitor(gathering_t *g) {
+    int socket = accept4(g->mesh->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    struct ucred owner;
+    if (socket < 0) {
+        if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) return ONEHOP_SUCCESS;
+        if ((errno != EMFILE && errno != ENFILE) || g->visitor_count == 0) return oh_fail_errno("accept");
+        drop_oldest(g);
+    } else if (!is_ours(socket, &owner)) {
+        close(socket);
+    } else {
+        if (g->visitor_count == VISITORS_MAX) drop_oldest(g);
         g->visitors[g->visitor_count++] = socket;
     }
+    return ONEHOP_SUCCESS;
 }
 
 /* The rank that the message proves its sender to be, or -1. */
@@ -167,7 +168,7 @@ static onehop_result_t receive_visitors(gathering_t *g, int64_t deadline) {
     size_t count = 1 + 2 * (size_t)mesh->nranks + (size_t)g->visitor_count;
     if (oh_poll_until(entries, count, deadline) < 0) return oh_fail_errno("poll");
     /* All who are here are heard before anyone is judged lost. From the last to the first, as they leave the list. */
-    if (entries[0].revents != 0) OH_TRY(accept_visitors(g));
+    if (entries[0].revents != 0) OH_TRY(accept_visitor(g));
     for (int i = g->visitor_count - 1; i >= 0; i--) OH_TRY(hear(g, i));
     for (int r = 0; r < mesh->nranks; r++) {
         if (sockets[r].revents != 0 || processes[r].revents != 0) set_lost(g, r);
@@ -181,7 +182,7 @@ static int find_absent(const oh_mesh_t *mesh, bool *absent) {
     return count;
 }
 
-static onehop_result_t gather(gathering_t *g, int64_t deadline, int timeout_ms) {
+static onehop_result_t gather(gathering_t *g, const oh_time_limit_t *limit) {
     oh_mesh_t *mesh = g->mesh;
     const oh_card_t *me = &g->cards[mesh->rank];
     mesh->peers[mesh->rank].pid = getpid();
@@ -190,20 +191,20 @@ static onehop_result_t gather(gathering_t *g, int64_t deadline, int timeout_ms) 
         if (g->cards[r].pid_namespace == me->pid_namespace) mesh->peers[r].pid = g->cards[r].pid;
     }
     /* First the calls, so that whoever finds one lost can tell others. */
-    for (int r = 0; r < mesh->rank; r++) OH_TRY(call(g, r, deadline));
+    for (int r = 0; r < mesh->rank; r++) OH_TRY(call(g, r, limit->deadline));
     for (int r = 0; r < mesh->nranks; r++) {
         if (r != mesh->rank) OH_TRY(watch(g, r));
     }
     if (g->lost >= 0) return oh_mesh_lost(mesh, g->lost, when_connecting);
     bool absent[ONEHOP_MAX_RANKS];
     while (find_absent(mesh, absent) > 0) {
-        if (oh_ms_until(deadline) == 0) {
+        if (oh_ms_until(limit->deadline) == 0) {
             char ranks[OH_RANKS_TEXT];
             oh_ranks_text(absent, mesh->nranks, ranks);
             return oh_fail(ONEHOP_TIMEOUT, "%s of %d met the others but did not connect to rank %d within %d ms", ranks,
-                           mesh->nranks, mesh->rank, timeout_ms);
+                           mesh->nranks, mesh->rank, limit->timeout_ms);
         }
-        OH_TRY(receive_visitors(g, deadline));
+        OH_TRY(receive_visitors(g, limit->deadline));
     }
     return ONEHOP_SUCCESS;
 }
@@ -211,26 +212,24 @@ static onehop_result_t gather(gathering_t *g, int64_t deadline, int timeout_ms) 
 /* Passes the last error on, also to those who have called and are not let in yet. */
 static void tell_all(gathering_t *g, onehop_result_t code) {
     oh_mesh_tell(g->mesh, code);
-    char sentence[OH_ERROR_TEXT];
-    snprintf(sentence, sizeof sentence, "%s", onehop_last_error());
-    (void)accept_visitors(g);
-    oh_fail(code, "%s", sentence);
     for (int i = 0; i < g->visitor_count; i++) oh_mesh_tell_one(g->visitors[i], code);
+    for (int i = 0; i < VISITORS_MAX; i++) {
+        int socket = accept4(g->mesh->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+        if (socket < 0) break;
+        oh_mesh_tell_one(socket, code);
+        close(socket);
+    }
 }
 
-onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int rank, int nranks, int64_t deadline,
-                                int timeout_ms) {
+onehop_result_t oh_mesh_connect(oh_mesh_t *mesh, const oh_card_t *cards, int rank, int nranks,
+                                const oh_time_limit_t *limit) {
     mesh->rank = rank;
     mesh->nranks = nranks;
     gathering_t g = {.mesh = mesh, .cards = cards, .lost = -1};
-    onehop_result_t result = gather(&g, deadline, timeout_ms);
+    onehop_result_t result = gather(&g, limit);
     if (result != ONEHOP_SUCCESS) tell_all(&g, result);
     for (int i = 0; i < g.visitor_count; i++) close(g.visitors[i]);
     oh_close(&mesh->listener);
-    if (result != ONEHOP_SUCCESS) return result;
     /* Nobody goes on before all are connected: until then, a peer that leaves is a peer that is lost. */
-    const oh_patience_t patience = {.timeout_ms = oh_ms_until(deadline)};
-    const char mine = 1;
-    char all[ONEHOP_MAX_RANKS];
-    return mesh->transport.ops->allgather(&mesh->transport, "connected", &mine, all, sizeof mine, &patience);
+    return result == ONEHOP_SUCCESS ? oh_mesh_meet(mesh, "connected", limit) : result;
 }

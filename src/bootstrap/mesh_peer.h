@@ -26,6 +26,9 @@ struct oh_mesh {
     oh_peer_t peers[ONEHOP_MAX_RANKS];
 };
 
+/* Returns once all ranks have called it, with the same word. */
+onehop_result_t oh_mesh_meet(oh_mesh_t *mesh, const char *what, const oh_time_limit_t *limit);
+
 /*
  * Why a rank that has hung up is not there: what a peer gave as its failure, else PEER_LOST. `when` ends the sentence:
  * "it was needed for ...". What the peers have sent is used up.

@@ -14,6 +14,7 @@
 
 #include "base/address.h"
 #include "bootstrap/card.h"
+#include "bootstrap/sock.h"
 
 enum {
     OH_GREETING_BYTES = OH_CARD_BYTES + 4,
@@ -25,12 +26,6 @@ typedef enum oh_reply { OH_REPLY_ACCEPTED = 1, OH_REPLY_CARDS = 2, OH_REPLY_REFU
 
 extern const unsigned char oh_reply_magic[OH_REPLY_MAGIC_BYTES];
 void oh_reply_header(unsigned char bytes[OH_REPLY_BYTES], oh_reply_t kind, size_t length);
-
-/* How long a rendezvous may take. */
-typedef struct oh_time_limit {
-    int64_t deadline;
-    int timeout_ms; /* what the deadline was made from, for errors */
-} oh_time_limit_t;
 
 /*
  * cards[0 ... nranks-1] receives the cards of all ranks, which are compatible and complete, but not yet checked. A

@@ -17,6 +17,12 @@
 
 static inline int64_t oh_deadline_in(int ms) { return oh_now_ns() + (int64_t)ms * 1000000; }
 
+/* How long all of it may take. */
+typedef struct oh_time_limit {
+    int64_t deadline;
+    int timeout_ms; /* what the deadline was made from, for errors */
+} oh_time_limit_t;
+
 /* Milliseconds until the deadline, rounded up, at least 0: what poll() takes. */
 int oh_ms_until(int64_t deadline);
 
