@@ -14,7 +14,7 @@ import sys
 ROOMS = {
     # room            may include
     "api.c":        ["comm", "select", "plan.h", "base"],  # select: the names of the algorithms
-    "comm":         ["backend/backend.h", "topology", "arena", "bootstrap", "base"],
+    "comm":         ["backend/backend.h", "select", "topology", "arena", "bootstrap", "base"],  # select: a name that is none
     "backend/host": ["backend/backend.h", "select", "arena", "topology", "plan.h", "bootstrap", "base"],
     "backend/cuda": ["backend/backend.h", "kernels", "select", "arena", "topology", "plan.h", "bootstrap", "driver",
                      "base"],
