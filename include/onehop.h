@@ -130,10 +130,12 @@ typedef struct onehop_config {
                                  TORCHELASTIC_RUN_ID, else "" */
     const char *algorithm;    /* (*) force an algorithm by name (onehop_algorithm_name), "auto": choose by size.
                                  NULL: ONEHOP_ALGORITHM, else "auto" */
+    const char *memory;       /* (*) how GPUs share memory: "vmm" (descriptors), "ipc" (handles), "auto": VMM where all
+                                 can, else IPC.  NULL: ONEHOP_MEMORY, else "auto" */
 } onehop_config_t;
 
 #define ONEHOP_CONFIG_INIT                                                                                             \
-    { sizeof(onehop_config_t), -1, -1, ONEHOP_DEVICE_AUTO, -1, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL }
+    { sizeof(onehop_config_t), -1, -1, ONEHOP_DEVICE_AUTO, -1, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL }
 
 /*
  * Makes a communicator: waits for all ranks, checks that they agree, shares the workspace.  Collective.

@@ -16,6 +16,7 @@ static const char *const variables[] = {
     "ONEHOP_JOB",          "ONEHOP_ALGORITHM",  "RANK",
     "WORLD_SIZE",          "LOCAL_RANK",        "LOCAL_WORLD_SIZE",
     "MASTER_ADDR",         "MASTER_PORT",       "TORCHELASTIC_RUN_ID",
+    "ONEHOP_MEMORY",
 };
 enum { VARIABLES = sizeof variables / sizeof *variables };
 
@@ -30,6 +31,7 @@ static void check(const oh_config_t *config) {
     require(config->device_index >= 0 && config->timeout_ms > 0 && config->bootstrap_timeout_ms > 0);
     require(config->workspace_bytes >= OH_WORKSPACE_MIN && config->max_blocks >= 0);
     require(memchr(config->job, 0, sizeof config->job) && memchr(config->algorithm, 0, sizeof config->algorithm));
+    require(oh_share_string(config->memory) != NULL);
     const oh_address_t *address = &config->rendezvous;
     if (address->text[0] == '\0') return;
     if (oh_address_is_unix(address)) {

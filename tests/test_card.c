@@ -34,6 +34,7 @@ static oh_card_t make_card(int rank, int nranks) {
     snprintf(card.algorithm, sizeof card.algorithm, "auto");
     snprintf(card.contact, sizeof card.contact, "@onehop-%d", rank);
     for (size_t i = 0; i < sizeof card.nonce; i++) card.nonce[i] = (unsigned char)(200 + i);
+    card.memory = OH_SHARE_IPC;
     return card;
 }
 
@@ -88,6 +89,7 @@ static void test_no_card(void **state) {
         {356, 1, 2, "device is out of range"},        {368, 4, 0, "timeout_ms is out of range"},
         {375, 1, 0x80, "max_blocks is out of range"}, {376, 32, 'a', "a text in it has no end"}, /* algorithm */
         {408, 48, 'c', "a text in it has no end"},                                               /* contact */
+        {472, 1, 3, "memory is out of range"},        {475, 1, 0x80, "memory is out of range"},
     };
     oh_card_t card = make_card(1, 4), out;
     for (size_t i = 0; i < sizeof damages / sizeof *damages; i++) {
@@ -176,6 +178,8 @@ static void test_disagree(void **state) {
     DIFFER(odd->max_blocks = 0, ONEHOP_MISMATCH, "ranks disagree on max_blocks: rank 0 has 16, rank 2 has 0");
     DIFFER(strcpy(odd->algorithm, "one_shot"), ONEHOP_MISMATCH,
            "ranks disagree on algorithm: rank 0 has \"auto\", rank 2 has \"one_shot\"");
+    DIFFER(odd->memory = OH_SHARE_AUTO, ONEHOP_MISMATCH,
+           "ranks disagree on memory: rank 0 has \"ipc\", rank 2 has \"auto\"");
     /* The first difference counts: by field, then by rank. */
     DIFFER((odd->max_blocks = 0, odd->timeout_ms = 1, cards[1].max_blocks = 1, cards[3].timeout_ms = 2),
            ONEHOP_MISMATCH, "ranks disagree on timeout_ms: rank 0 has 30000, rank 2 has 1");

@@ -20,6 +20,7 @@ static const char *const variables[] = {
     "ONEHOP_JOB",          "ONEHOP_ALGORITHM",  "RANK",
     "WORLD_SIZE",          "LOCAL_RANK",        "LOCAL_WORLD_SIZE",
     "MASTER_ADDR",         "MASTER_PORT",       "TORCHELASTIC_RUN_ID",
+    "ONEHOP_MEMORY",
 };
 
 static int clear_environment(void **state) {
@@ -68,6 +69,7 @@ static void test_defaults(void **state) {
     assert_int_equal(config.max_blocks, 0);
     assert_string_equal(config.job, "");
     assert_string_equal(config.algorithm, "auto");
+    assert_int_equal(config.memory, OH_SHARE_AUTO);
     assert_null(config.allgather);
 }
 
@@ -94,7 +96,8 @@ static void test_given(void **state) {
                             .max_blocks = 7,
                             .bootstrap_timeout_ms = 2,
                             .job = "",
-                            .algorithm = "one_shot"};
+                            .algorithm = "one_shot",
+                            .memory = "ipc"};
     oh_config_t config = resolve(&user);
     assert_int_equal(config.rank, 2);
     assert_int_equal(config.nranks, 3);
@@ -109,6 +112,7 @@ static void test_given(void **state) {
     assert_int_equal(config.bootstrap_timeout_ms, 2);
     assert_string_equal(config.job, "");
     assert_string_equal(config.algorithm, "one_shot");
+    assert_int_equal(config.memory, OH_SHARE_IPC);
 }
 
 static void test_environment(void **state) {
@@ -125,6 +129,7 @@ static void test_environment(void **state) {
         {"ONEHOP_BOOTSTRAP_TIMEOUT_MS", "13"},
         {"ONEHOP_JOB", "mine"},
         {"ONEHOP_ALGORITHM", "two_shot"},
+        {"ONEHOP_MEMORY", "vmm"},
         /* torchrun's come after Onehop's */
         {"RANK", "nonsense"},
         {"WORLD_SIZE", "nonsense"},
@@ -145,6 +150,7 @@ static void test_environment(void **state) {
     assert_int_equal(config.bootstrap_timeout_ms, 13);
     assert_string_equal(config.job, "mine");
     assert_string_equal(config.algorithm, "two_shot");
+    assert_int_equal(config.memory, OH_SHARE_VMM);
 }
 
 static void set_torchrun(void) {
@@ -243,10 +249,12 @@ static void test_bad_fields(void **state) {
         {{GOOD, .bootstrap_timeout_ms = -5}, "bootstrap_timeout_ms is -5: expected 1 to 2147483647"},
         {{GOOD, .job = long_job}, "job is 128 bytes long: expected at most 127"},
         {{GOOD, .algorithm = "one_shot_and_many_more_characters"}, "algorithm is 33 bytes long: expected at most 31"},
-        {{NAME, DEVICE, TWO, .size = 0}, "config.size is 0: expected 88; start from ONEHOP_CONFIG_INIT"},
-        {{NAME, DEVICE, TWO, .size = 4097}, "config.size is 4097: expected 88; start from ONEHOP_CONFIG_INIT"},
+        {{GOOD, .memory = "VMM"}, "memory is \"VMM\": expected \"auto\", \"vmm\" or \"ipc\""},
+        {{GOOD, .memory = ""}, "memory is \"\": expected \"auto\", \"vmm\" or \"ipc\""},
+        {{NAME, DEVICE, TWO, .size = 0}, "config.size is 0: expected 96; start from ONEHOP_CONFIG_INIT"},
+        {{NAME, DEVICE, TWO, .size = 4097}, "config.size is 4097: expected 96; start from ONEHOP_CONFIG_INIT"},
     };
-    assert_int_equal(sizeof(onehop_config_t), 88);
+    assert_int_equal(sizeof(onehop_config_t), 96);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         oh_config_t config;
         expect(ONEHOP_INVALID_ARGUMENT, bad[i].sentence, oh_config_resolve(&bad[i].config, 0, &config));
@@ -273,6 +281,8 @@ static void test_bad_variables(void **state) {
         {"ONEHOP_MAX_BLOCKS", "-1", "ONEHOP_MAX_BLOCKS is -1: expected 0 to 65535"},
         {"ONEHOP_ALGORITHM", "one_shot_and_many_more_characters",
          "ONEHOP_ALGORITHM is 33 bytes long: expected at most 31"},
+        {"ONEHOP_MEMORY", "shared",
+         "environment variable ONEHOP_MEMORY is \"shared\": expected \"auto\", \"vmm\" or \"ipc\""},
         {"ONEHOP_RENDEZVOUS", "carrier-pigeon",
          "environment variable ONEHOP_RENDEZVOUS is \"carrier-pigeon\": expected \"unix:/path\", \"unix:@name\" or "
          "\"tcp:host:port\""},
@@ -310,6 +320,11 @@ static void test_other_sizes(void **state) {
     } user = {.known = usual()};
     user.known.size = sizeof user;
     assert_int_equal(resolve(&user.known).nranks, 4);
+    user.known.memory = "unknown to an older one";
+    user.known.size = offsetof(onehop_config_t, memory);
+    assert_int_equal(resolve(&user.known).memory, OH_SHARE_AUTO);
+    user.known = usual();
+    user.known.size = sizeof user;
     user.newer[1] = 1;
     oh_config_t config;
     char sentence[128];

@@ -115,6 +115,23 @@ static onehop_result_t resolve_device(onehop_device_t given, onehop_device_t *ou
     return ONEHOP_SUCCESS;
 }
 
+const char *oh_share_string(oh_share_t share) {
+    static const char *const names[OH_SHARES] = {"auto", "vmm", "ipc"};
+    return (int)share >= 0 && share < OH_SHARES ? names[share] : NULL;
+}
+
+static onehop_result_t resolve_memory(const char *given, oh_share_t *out) {
+    const char *text = given != NULL ? given : environment("ONEHOP_MEMORY");
+    *out = OH_SHARE_AUTO;
+    if (text == NULL) return ONEHOP_SUCCESS;
+    for (int share = 0; share < OH_SHARES; share++) {
+        *out = (oh_share_t)share;
+        if (strcmp(text, oh_share_string(*out)) == 0) return ONEHOP_SUCCESS;
+    }
+    return oh_fail(ONEHOP_INVALID_ARGUMENT, "%s is \"%.64s\": expected \"auto\", \"vmm\" or \"ipc\"",
+                   given != NULL ? "memory" : "environment variable ONEHOP_MEMORY", text);
+}
+
 /*
  * torchrun's own store listens on MASTER_PORT, so that port cannot be ours. Its name can: it becomes an abstract Unix
  * socket, which leaves no file behind.
@@ -198,6 +215,7 @@ onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_con
     OH_TRY(resolve_text("job", in.job, "ONEHOP_JOB", "TORCHELASTIC_RUN_ID", "", out->job, sizeof out->job));
     OH_TRY(resolve_text("algorithm", in.algorithm, "ONEHOP_ALGORITHM", NULL, "auto", out->algorithm,
                         sizeof out->algorithm));
+    OH_TRY(resolve_memory(in.memory, &out->memory));
     out->allgather = in.allgather;
     out->allgather_ctx = in.allgather_ctx;
     if (!local && in.allgather == NULL) {

@@ -8,6 +8,9 @@
 
 enum { OH_WORKSPACE_MIN = 64 * 1024, OH_NAME_MAX = 32 };
 
+/* How GPUs share memory (arena/device_arena.h). */
+typedef enum oh_share { OH_SHARE_AUTO, OH_SHARE_VMM, OH_SHARE_IPC, OH_SHARES } oh_share_t;
+
 typedef struct oh_config {
     int rank, nranks;
     onehop_device_t device;
@@ -22,6 +25,7 @@ typedef struct oh_config {
     int bootstrap_timeout_ms;
     char job[128];
     char algorithm[OH_NAME_MAX];
+    oh_share_t memory;
 } oh_config_t;
 
 /*
@@ -29,5 +33,8 @@ typedef struct oh_config {
  * ranks of one process: rank and nranks are as given, and no rendezvous is looked for.
  */
 onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_config_t *out);
+
+/* "auto", "vmm", "ipc"; NULL for a value that is none. */
+const char *oh_share_string(oh_share_t share);
 
 #endif

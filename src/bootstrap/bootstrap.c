@@ -56,6 +56,7 @@ static void write_card(const oh_config_t *config, oh_card_t *card) {
         .workspace_bytes = config->workspace_bytes,
         .timeout_ms = config->timeout_ms,
         .max_blocks = config->max_blocks,
+        .memory = config->memory,
     };
     snprintf(card->version, sizeof card->version, "%s", onehop_version());
     snprintf(card->job, sizeof card->job, "%s", config->job);

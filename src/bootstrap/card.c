@@ -32,7 +32,8 @@ enum {
     AT_ALGORITHM = AT_MAX_BLOCKS + 4,
     AT_CONTACT = AT_ALGORITHM + OH_NAME_MAX,
     AT_NONCE = AT_CONTACT + 48,
-    AT_END = AT_NONCE + OH_CARD_NONCE_BYTES
+    AT_MEMORY = AT_NONCE + OH_CARD_NONCE_BYTES,
+    AT_END = AT_MEMORY + 4
 };
 _Static_assert((int)AT_END <= (int)OH_CARD_BYTES, "a card must fit");
 
@@ -70,6 +71,7 @@ void oh_card_encode(const oh_card_t *card, unsigned char bytes[OH_CARD_BYTES]) {
     put_text(bytes + AT_ALGORITHM, card->algorithm, sizeof card->algorithm);
     put_text(bytes + AT_CONTACT, card->contact, sizeof card->contact);
     memcpy(bytes + AT_NONCE, card->nonce, sizeof card->nonce);
+    oh_put32(bytes + AT_MEMORY, (uint32_t)card->memory);
 }
 
 static onehop_result_t not_a_card(const char *why) {
@@ -99,6 +101,7 @@ onehop_result_t oh_card_decode(const unsigned char bytes[OH_CARD_BYTES], oh_card
     card->timeout_ms = (int)oh_get32(bytes + AT_TIMEOUT);
     card->max_blocks = (int)oh_get32(bytes + AT_MAX_BLOCKS);
     memcpy(card->nonce, bytes + AT_NONCE, sizeof card->nonce);
+    card->memory = (oh_share_t)(int)oh_get32(bytes + AT_MEMORY);
     texts = get_text(bytes + AT_MACHINE, card->machine, sizeof card->machine) &&
             get_text(bytes + AT_ALGORITHM, card->algorithm, sizeof card->algorithm) &&
             get_text(bytes + AT_CONTACT, card->contact, sizeof card->contact);
@@ -107,6 +110,7 @@ onehop_result_t oh_card_decode(const unsigned char bytes[OH_CARD_BYTES], oh_card
     if (onehop_device_string(card->device) == NULL) return not_a_card("device is out of range");
     if (card->timeout_ms < 1) return not_a_card("timeout_ms is out of range");
     if (card->max_blocks < 0) return not_a_card("max_blocks is out of range");
+    if (oh_share_string(card->memory) == NULL) return not_a_card("memory is out of range");
     return ONEHOP_SUCCESS;
 }
 
@@ -132,6 +136,9 @@ static void show_workspace(const oh_card_t *card, char *text) {
 static void show_timeout(const oh_card_t *card, char *text) { snprintf(text, VALUE_TEXT, "%d", card->timeout_ms); }
 static void show_max_blocks(const oh_card_t *card, char *text) { snprintf(text, VALUE_TEXT, "%d", card->max_blocks); }
 static void show_algorithm(const oh_card_t *card, char *text) { snprintf(text, VALUE_TEXT, "\"%s\"", card->algorithm); }
+static void show_memory(const oh_card_t *card, char *text) {
+    snprintf(text, VALUE_TEXT, "\"%s\"", oh_share_string(card->memory));
+}
 
 typedef struct field {
     void (*show)(const oh_card_t *card, char *text);
@@ -151,6 +158,7 @@ static const field_t fields[] = {
     {show_timeout, ONEHOP_MISMATCH, "ranks disagree on timeout_ms"},
     {show_max_blocks, ONEHOP_MISMATCH, "ranks disagree on max_blocks"},
     {show_algorithm, ONEHOP_MISMATCH, "ranks disagree on algorithm"},
+    {show_memory, ONEHOP_MISMATCH, "ranks disagree on memory"},
 };
 enum { FIELDS = sizeof fields / sizeof fields[0], COMPATIBLE_FIELDS = 2 };
 

@@ -36,6 +36,7 @@ typedef struct oh_card {
     uint64_t workspace_bytes;
     int timeout_ms, max_blocks;
     char algorithm[OH_NAME_MAX];
+    oh_share_t memory;
 
     /* How to reach it: the abstract name of its socket, "" for a thread, and what a peer says there to be let in. */
     char contact[48];
