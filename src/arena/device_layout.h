@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What one rank's workspace on its GPU holds, and where; and what a kernel and the host tell each other. Read by host
+ * code (C11) and by device code (NVRTC, without any header of the system).
+ *
+ *     counters   one oh_counter_t per team: written and read by this rank's kernels alone
+ *     flags      one word per source and team: the barriers of the algorithms that have them; each written by one peer
+ *     packets    two rings (OH_SCATTER, OH_GATHER) of OH_RING slots; a slot has room for `packets` packets from every
+ *                peer to every team: written by that peer, emptied by this rank
+ *     pages      plain data of the algorithms with barriers, the same number of bytes for every team
+ *
+ * A team is the blocks of the same index on all ranks. Teams share nothing, so a launch may have any number of them.
+ */
+#ifndef OH_ARENA_DEVICE_LAYOUT_H
+#define OH_ARENA_DEVICE_LAYOUT_H
+
+enum {
+    OH_GPU_RANKS = 8,   /* most ranks of a communicator on GPUs */
+    OH_GPU_TEAMS = 256, /* most teams of a launch */
+    OH_PACKET = 16,     /* bytes: what one access moves as a whole */
+    OH_RING = 4,        /* why four: kernels/packet.h */
+    OH_SCATTER = 0,
+    OH_GATHER = 1,
+    OH_RINGS = 2,
+    OH_COUNTER = 16,                         /* bytes of an oh_counter_t */
+    OH_CLAIM_AT = OH_GPU_TEAMS * OH_COUNTER, /* which thread of this rank may report */
+    OH_CURRENT_AT = OH_CLAIM_AT + 8,         /* number of the operation whose kernel is running */
+    OH_FLAGS_AT = OH_CLAIM_AT + 4096,        /* [source][team], 4 bytes each */
+    OH_PACKETS_AT = OH_FLAGS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4
+};
+
+/* How far a team has come; the same on all ranks. */
+typedef struct oh_counter {
+    unsigned int exchanges; /* steps of the packet rings */
+    unsigned int barriers;
+    unsigned long long operations;
+} oh_counter_t;
+
+/* What a kernel is told. Addresses are those of this rank's address space. */
+typedef struct oh_kernel_args {
+    const void *send;
+    void *recv;
+    unsigned long long count;               /* elements */
+    unsigned char *workspace[OH_GPU_RANKS]; /* of every rank */
+    unsigned char *control;                 /* this rank's oh_control_t, in the host's memory */
+    unsigned long long timeout_ns;          /* how long to wait for a peer */
+    unsigned int aligned;                   /* send and recv are aligned for whole units */
+} oh_kernel_args_t;
+
+/* What a kernel that gave up says. */
+typedef struct oh_report {
+    unsigned int ready; /* stored last: the report is whole */
+    unsigned int rank;  /* the peer that was waited for */
+    unsigned int team;
+    unsigned int barrier; /* waited in a barrier: 1; for packets: 0 */
+    unsigned long long operation;
+} oh_report_t;
+
+enum { OH_REPORT_AT = 2048 }; /* in the control page, behind the fault record, whose first word is the poison */
+
+#endif

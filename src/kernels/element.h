@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Arithmetic on one unit of a message: OH_UNIT bytes, OH_LANES elements of the type OH_DTYPE, combined by OH_OP. Both
+ * are numbers of onehop.h, constant for a kernel.
+ *
+ * The bits of a result depend on nothing but the inputs, taken in rank order: floats start from +0 where they are
+ * added, so that a sum that is zero is +0; 16-bit floats accumulate in fp32 and are rounded once.
+ */
+#ifndef OH_KERNELS_ELEMENT_H
+#define OH_KERNELS_ELEMENT_H
+
+#include "arena/device_layout.h"
+#include "kernels/asm.h"
+
+enum { OH_FLOAT32, OH_FLOAT16, OH_BFLOAT16, OH_FLOAT64, OH_INT8, OH_UINT8, OH_INT32, OH_UINT32, OH_INT64, OH_UINT64 };
+enum { OH_SUM, OH_PROD, OH_MIN, OH_MAX, OH_AVG };
+
+/* oh_bits_t: an element as it lies in memory. oh_wide_t: what it is accumulated in. oh_wrap_t: in what integers wrap.
+ */
+#if OH_DTYPE <= 2
+typedef float oh_wide_t;
+typedef float oh_wrap_t;
+#elif OH_DTYPE == 3
+typedef double oh_wide_t;
+typedef double oh_wrap_t;
+#elif OH_DTYPE == 4
+typedef int oh_wide_t;
+typedef unsigned int oh_wrap_t;
+typedef signed char oh_value_t;
+#elif OH_DTYPE == 5
+typedef unsigned int oh_wide_t;
+typedef unsigned int oh_wrap_t;
+typedef unsigned char oh_value_t;
+#elif OH_DTYPE == 6
+typedef int oh_value_t;
+#elif OH_DTYPE == 7
+typedef unsigned int oh_value_t;
+#elif OH_DTYPE == 8
+typedef long long oh_value_t;
+#elif OH_DTYPE == 9
+typedef unsigned long long oh_value_t;
+#endif
+
+#if OH_DTYPE == 6 || OH_DTYPE == 7
+#if OH_OP == 4
+typedef long long oh_wide_t; /* holds the sum of all ranks exactly */
+typedef unsigned long long oh_wrap_t;
+#else
+typedef oh_value_t oh_wide_t;
+typedef unsigned int oh_wrap_t;
+#endif
+#elif OH_DTYPE == 8 || OH_DTYPE == 9
+typedef oh_value_t oh_wide_t;
+typedef unsigned long long oh_wrap_t;
+#endif
+
+#if OH_DTYPE == 4 || OH_DTYPE == 5
+typedef unsigned char oh_bits_t;
+#elif OH_DTYPE == 1 || OH_DTYPE == 2
+typedef unsigned short oh_bits_t;
+#elif OH_DTYPE == 0 || OH_DTYPE == 6 || OH_DTYPE == 7
+typedef oh_u32 oh_bits_t;
+#else
+typedef oh_u64 oh_bits_t;
+#endif
+
+enum {
+    OH_ELEMENT = sizeof(oh_bits_t),
+    OH_LANES = OH_UNIT / OH_ELEMENT,
+    OH_FLOATING = OH_DTYPE <= OH_FLOAT64,
+    OH_ADDS = OH_OP == OH_SUM || OH_OP == OH_AVG,
+    /* 64-bit averages: no type holds the sum, so quotients and rests by OH_NRANKS are added apart. */
+    OH_SPLIT = OH_OP == OH_AVG && OH_DTYPE >= OH_INT64
+};
+
+/* Of all ranks so far, one value an element; `rest` only where OH_SPLIT. */
+typedef struct oh_sum {
+    oh_wide_t value[OH_LANES];
+    oh_wide_t rest[OH_SPLIT ? OH_LANES : 1];
+} oh_sum_t;
+
+OH_DEVICE oh_bits_t oh_lane(const oh_packet_t &unit, int lane) {
+    if (OH_ELEMENT == 8) return (oh_bits_t)(unit.word[2 * lane] | (oh_u64)unit.word[2 * lane + 1] << 32);
+    const int each = 4 / (OH_ELEMENT < 8 ? OH_ELEMENT : 4);
+    return (oh_bits_t)(unit.word[lane / each] >> lane % each * 8 * OH_ELEMENT);
+}
+
+OH_DEVICE oh_wide_t oh_widen(oh_bits_t bits) {
+#if OH_DTYPE == 0
+    return __uint_as_float(bits);
+#elif OH_DTYPE == 1
+    return oh_half_to_float(bits);
+#elif OH_DTYPE == 2
+    return __uint_as_float((oh_u32)bits << 16);
+#elif OH_DTYPE == 3
+    return __longlong_as_double((long long)bits);
+#else
+    return (oh_wide_t)(oh_value_t)bits;
+#endif
+}
+
+OH_DEVICE oh_wide_t oh_combine(oh_wide_t sum, oh_wide_t x) {
+    if (OH_OP == OH_PROD) return (oh_wide_t)((oh_wrap_t)sum * (oh_wrap_t)x);
+    if (OH_OP == OH_MIN) return sum <= x || sum != sum ? sum : x; /* NaN stays */
+    if (OH_OP == OH_MAX) return sum >= x || sum != sum ? sum : x;
+    return (oh_wide_t)((oh_wrap_t)sum + (oh_wrap_t)x);
+}
+
+/* Rank 0's unit. */
+OH_DEVICE void oh_sum_begin(oh_sum_t *sum, const oh_packet_t &unit) {
+#pragma unroll
+    for (int i = 0; i < OH_LANES; i++) {
+        const oh_wide_t x = oh_widen(oh_lane(unit, i));
+        sum->value[i] = OH_SPLIT ? x / (oh_wide_t)OH_NRANKS : OH_FLOATING && OH_ADDS ? (oh_wide_t)0 + x : x;
+        if (OH_SPLIT) sum->rest[i] = x - x / (oh_wide_t)OH_NRANKS * (oh_wide_t)OH_NRANKS;
+    }
+}
+
+/* The next rank's. */
+OH_DEVICE void oh_sum_add(oh_sum_t *sum, const oh_packet_t &unit) {
+#pragma unroll
+    for (int i = 0; i < OH_LANES; i++) {
+        const oh_wide_t x = oh_widen(oh_lane(unit, i));
+        if (OH_SPLIT) {
+            sum->value[i] += x / (oh_wide_t)OH_NRANKS;
+            sum->rest[i] += x - x / (oh_wide_t)OH_NRANKS * (oh_wide_t)OH_NRANKS;
+        } else {
+            sum->value[i] = oh_combine(sum->value[i], x);
+        }
+    }
+}
+
+/* AVG divides, integers towards zero. */
+OH_DEVICE oh_wide_t oh_lane_result(const oh_sum_t *sum, int i) {
+    if (OH_OP != OH_AVG) return sum->value[i];
+    if (!OH_SPLIT) return sum->value[i] / (oh_wide_t)OH_NRANKS;
+    const oh_wide_t carry = sum->rest[i] / (oh_wide_t)OH_NRANKS, quotient = sum->value[i] + carry;
+#if OH_DTYPE == 8
+    const oh_wide_t rest = sum->rest[i] - carry * (oh_wide_t)OH_NRANKS;
+    if (quotient > 0 && rest < 0) return quotient - 1;
+    if (quotient < 0 && rest > 0) return quotient + 1;
+#endif
+    return quotient;
+}
+
+/* The word of memory that lanes i, i+1, ... become. A quotient that rounds to zero is +0, as a sum is. */
+OH_DEVICE oh_u32 oh_settle(oh_u32 word, oh_u32 magnitude) {
+    return OH_OP == OH_AVG && (word & magnitude) == 0 ? 0 : word;
+}
+OH_DEVICE oh_u32 oh_settle_pair(oh_u32 word) {
+    return oh_settle(word & 0xffff, 0x7fff) | oh_settle(word & 0xffff0000u, 0x7fff0000u);
+}
+
+OH_DEVICE oh_packet_t oh_sum_end(const oh_sum_t *sum) {
+    oh_packet_t unit = {{0, 0, 0, 0}};
+#pragma unroll
+    for (int w = 0; w < OH_UNIT / 4; w++) {
+#if OH_DTYPE == 0
+        unit.word[w] = oh_settle(__float_as_uint(oh_lane_result(sum, w)), 0x7fffffff);
+#elif OH_DTYPE == 1
+        unit.word[w] = oh_settle_pair(oh_pack_half(oh_lane_result(sum, 2 * w), oh_lane_result(sum, 2 * w + 1)));
+#elif OH_DTYPE == 2
+        unit.word[w] = oh_settle_pair(oh_pack_bfloat16(oh_lane_result(sum, 2 * w), oh_lane_result(sum, 2 * w + 1)));
+#elif OH_DTYPE == 3
+        oh_u64 bits = (oh_u64)__double_as_longlong(oh_lane_result(sum, w / 2));
+        if (OH_OP == OH_AVG && bits << 1 == 0) bits = 0;
+        unit.word[w] = (oh_u32)(bits >> 32 * (w % 2));
+#elif OH_DTYPE == 4 || OH_DTYPE == 5
+        for (int i = 0; i < 4; i++) unit.word[w] |= (oh_u32)(oh_bits_t)oh_lane_result(sum, 4 * w + i) << 8 * i;
+#elif OH_DTYPE == 6 || OH_DTYPE == 7
+        unit.word[w] = (oh_u32)oh_lane_result(sum, w);
+#else
+        unit.word[w] = (oh_u32)((oh_u64)oh_lane_result(sum, w / 2) >> 32 * (w % 2));
+#endif
+    }
+    return unit;
+}
+
+/* ---- units in the caller's buffers ---- */
+
+/* Whole and aligned units move in one access, or three; others element by element. */
+OH_DEVICE oh_packet_t oh_load_unit(const oh_kernel_args_t &a, oh_u64 unit) {
+    const unsigned char *from = (const unsigned char *)a.send + unit * OH_UNIT;
+    const oh_u64 left = a.count - unit * OH_LANES;
+    oh_packet_t value = {{0, 0, 0, 0}};
+    if (a.aligned && left >= OH_LANES) {
+#if OH_UNIT == 16
+        value = *(const oh_packet_t *)from;
+#else
+#pragma unroll
+        for (int w = 0; w < OH_UNIT / 4; w++) value.word[w] = ((const oh_u32 *)from)[w];
+#endif
+        return value;
+    }
+#pragma unroll 1
+    for (int i = OH_LANES - 1; i >= 0; i--) {
+        oh_u64 bits = 0;
+        if ((oh_u64)i < left) {
+#pragma unroll
+            for (int b = 0; b < OH_ELEMENT; b++) bits |= (oh_u64)from[i * OH_ELEMENT + b] << 8 * b;
+        }
+        /* The packet moves up by one element, and this one comes in below. */
+        if (OH_ELEMENT == 8) {
+            value.word[3] = value.word[1], value.word[2] = value.word[0];
+            value.word[1] = (oh_u32)(bits >> 32), value.word[0] = (oh_u32)bits;
+        } else {
+            const int by = OH_ELEMENT == 8 ? 0 : 8 * OH_ELEMENT;
+#pragma unroll
+            for (int w = 3; w > 0; w--) value.word[w] = __funnelshift_lc(value.word[w - 1], value.word[w], by);
+            value.word[0] = by == 32 ? (oh_u32)bits : value.word[0] << by % 32 | (oh_u32)bits;
+        }
+    }
+    return value;
+}
+
+OH_DEVICE void oh_store_unit(const oh_kernel_args_t &a, oh_u64 unit, oh_packet_t value) {
+    unsigned char *to = (unsigned char *)a.recv + unit * OH_UNIT;
+    const oh_u64 left = a.count - unit * OH_LANES;
+    if (a.aligned && left >= OH_LANES) {
+#if OH_UNIT == 16
+        *(oh_packet_t *)to = value;
+#else
+#pragma unroll
+        for (int w = 0; w < OH_UNIT / 4; w++) ((oh_u32 *)to)[w] = value.word[w];
+#endif
+        return;
+    }
+    const int bytes = (int)(left < OH_LANES ? left : OH_LANES) * OH_ELEMENT;
+#pragma unroll 1
+    for (int b = 0; b < bytes; b++) {
+        to[b] = (unsigned char)value.word[0];
+#pragma unroll
+        for (int w = 0; w < 3; w++) value.word[w] = __funnelshift_r(value.word[w], value.word[w + 1], 8);
+        value.word[3] >>= 8;
+    }
+}
+
+OH_DEVICE oh_u64 oh_units(const oh_kernel_args_t &a) { return (a.count + OH_LANES - 1) / OH_LANES; }
+
+#endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * One-shot pull: every rank lays its input on its page, and after a barrier reads the pages of all others and reduces
+ * everything itself.
+ *
+ * A page has two halves, used in turn. A rank writes a half again two steps later, having passed the barrier of the
+ * step between, which its peers signalled after they had read that half.
+ */
+#include "kernels/page.h"
+
+enum { HALF = OH_PAGE_UNITS / 2 };
+
+extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+    const oh_u64 units = oh_units(a), round = (oh_u64)HALF * gridDim.x;
+    const oh_u32 steps = (oh_u32)((units + round - 1) / round);
+    oh_u32 barrier = oh_begin(a, 0, steps + 1).barriers;
+    if (!oh_meet(a, ++barrier)) return;
+    for (oh_u32 i = 0; i < steps; i++) {
+        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * HALF;
+        const int half = (int)(i % 2) * HALF,
+                  length = first >= units ? 0 : (int)(units - first < HALF ? units - first : HALF);
+        for (int u = (int)threadIdx.x; u < length; u += (int)blockDim.x) {
+            *oh_page(a, OH_RANK, half + u) = oh_load_unit(a, first + u);
+        }
+        if (!oh_meet(a, ++barrier)) return;
+        for (int u = (int)threadIdx.x; u < length; u += (int)blockDim.x) {
+            const oh_packet_t *from[OH_NRANKS];
+#pragma unroll
+            for (int r = 0; r < OH_NRANKS; r++) from[r] = oh_page(a, r, half + u);
+            oh_store_unit(a, first + u, oh_reduce_from(from, *from[OH_RANK]));
+        }
+    }
+}

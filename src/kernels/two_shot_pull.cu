@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Two-shot pull: every rank lays its input on its page; after a barrier it reads its own part on the pages of all
+ * others, reduces it, and lays the result on its page; after another it reads the other parts' results.
+ *
+ * A page has OH_NRANKS parts of input, and one of results. Inputs are written again after the second barrier, which the
+ * peers signalled after they had read them; results after the first of the next step, likewise.
+ */
+#include "kernels/page.h"
+
+enum { PART = OH_PAGE_UNITS / (OH_NRANKS + 1), RESULT = OH_NRANKS * PART };
+
+extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+    const oh_u64 units = oh_units(a), round = (oh_u64)OH_NRANKS * PART * gridDim.x;
+    const oh_u32 steps = (oh_u32)((units + round - 1) / round);
+    oh_u32 barrier = oh_begin(a, 0, 2 * steps + 1).barriers;
+    if (!oh_meet(a, ++barrier)) return;
+    for (oh_u32 i = 0; i < steps; i++) {
+        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * PART;
+        for (int u = (int)threadIdx.x; u < OH_NRANKS * PART; u += (int)blockDim.x) {
+            if (first + u < units) *oh_page(a, OH_RANK, u) = oh_load_unit(a, first + u);
+        }
+        if (!oh_meet(a, ++barrier)) return;
+        for (int u = (int)threadIdx.x; u < PART; u += (int)blockDim.x) {
+            const int at = OH_RANK * PART + u;
+            if (first + at >= units) continue;
+            const oh_packet_t *from[OH_NRANKS];
+#pragma unroll
+            for (int r = 0; r < OH_NRANKS; r++) from[r] = oh_page(a, r, at);
+            const oh_packet_t result = oh_reduce_from(from, *from[OH_RANK]);
+            *oh_page(a, OH_RANK, RESULT + u) = result;
+            oh_store_unit(a, first + at, result);
+        }
+        if (!oh_meet(a, ++barrier)) return;
+        for (int u = (int)threadIdx.x; u < PART; u += (int)blockDim.x) {
+#pragma unroll
+            for (int p = 0; p < OH_PEERS; p++) {
+                const int peer = oh_peer(p), at = peer * PART + u;
+                if (first + at < units) oh_store_unit(a, first + at, *oh_page(a, peer, RESULT + u));
+            }
+        }
+    }
+}
