@@ -19,9 +19,10 @@ ROOMS = {
     "backend/cuda": ["backend/backend.h", "kernels", "select", "arena", "topology", "plan.h", "bootstrap", "driver",
                      "base"],
     "backend/backend.h": ["plan.h", "bootstrap", "base"],  # what every device offers: seen by both sides
-    "kernels":      ["arena", "base"],  # device code: the layout of the arena is shared with it
-    "select":       ["topology", "plan.h", "base"],  # a pure function of request and topology: no arena, no bootstrap
-    "arena":        ["bootstrap", "driver", "base"],  # descriptors are exchanged through the bootstrap
+    "kernels":      ["arena/device_layout.h"],  # device code: the layout of the arena is shared with it
+    "select":       ["topology", "plan.h", "arena/device_layout.h", "base"],  # pure functions: no arena, no bootstrap
+    "arena":        ["bootstrap", "driver", "arena/device_layout.h", "base"],  # descriptors are exchanged
+    "arena/device_layout.h": [],  # plain data, for the host and for kernels
     "topology":     ["bootstrap", "driver", "base"],  # ranks tell each other of themselves in the bootstrap's cards
     "plan.h":       [],  # plain data that travels down
     "bootstrap":    ["base"],
@@ -70,10 +71,9 @@ def sources(directory):
 
 def room_of(name):
     """The room that a file of src/ belongs to, or None."""
-    for room in ROOMS:
-        if name == room or name.startswith(room + "/") or pathlib.PurePath(name).with_suffix("").as_posix() == room:
-            return room
-    return None
+    plain = pathlib.PurePath(name).with_suffix("").as_posix()
+    rooms = [room for room in ROOMS if name == room or name.startswith(room + "/") or plain == room]
+    return max(rooms, key=len, default=None)  # a file that is a room of its own, before the directory it is in
 
 
 def check_rooms():
