@@ -8,63 +8,25 @@
  */
 #include <inttypes.h>
 #include <limits.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "check.h"
 #include "commands.h"
 #include "data.h"
+#include "device.h"
 #include "machine.h"
 #include "memory.h"
 #include "parse.h"
 #include "say.h"
 
 enum {
-    GUARD = 64,          /* bytes watched on either side of a result */
-    SLACK = 4 * GUARD,   /* room for guards and misalignment */
     ALWAYS = 256 * 1024, /* sizes to here are checked however late it is */
     SWITCHES = 24,
-    DESCRIBED = 10, /* failures that are told in full */
+    CAPTURED = 4, /* on a GPU, one case of so many that are drawn runs in a graph */
 };
-
-typedef struct check_options {
-    ranks_t ranks;
-    range_t nranks;
-    double seconds;
-    size_t max_bytes;
-    const char *algorithm; /* NULL: every one in turn */
-    uint64_t seed;
-} check_options_t;
-
-/* What a run tells the one who started it; shared by the ranks, who all store the same. */
-typedef struct check_totals {
-    _Atomic uint64_t passed, failed;
-    atomic_int nranks, device;
-    atomic_int described;  /* failures so far, of all runs */
-    atomic_bool was_first; /* whether rank 0, which prints, was among us */
-} check_totals_t;
-
-/* One run as one rank sees it. All but the counters and what is in memory is the same on all ranks. */
-typedef struct check_run {
-    rank_t *rank;
-    const check_options_t *options;
-    const char *algorithm;
-    int64_t deadline_ns;
-    check_totals_t *totals;
-    uint64_t seed, draws;
-    unsigned char *memory[2]; /* ordinary, registered; each with room for a send and a receive buffer */
-    uint64_t passed, failed;
-} check_run_t;
-
-typedef struct check_case {
-    onehop_dtype_t dtype;
-    onehop_op_t op;
-    size_t count;
-    bool in_place, registered;
-    uint64_t seed;
-} check_case_t;
 
 static int64_t now_ns(void) {
     struct timespec now;
@@ -87,86 +49,31 @@ static int count_names(const char *(*name)(int)) {
 static const char *dtype_name(int index) { return onehop_dtype_string((onehop_dtype_t)index); }
 static const char *op_name(int index) { return onehop_op_string((onehop_op_t)index); }
 
-/* ---- one case ---- */
-
-static void describe(check_run_t *run, const check_case_t *c, const char *what) {
-    run->failed++;
-    if (atomic_fetch_add(&run->totals->described, 1) >= DESCRIBED) return;
-    complain("rank %d of %d: %s %s of %zu elements, %s, %s, %s memory, seed %" PRIu64 ": %s", run->rank->rank,
-             run->rank->nranks, onehop_dtype_string(c->dtype), onehop_op_string(c->op), c->count, run->algorithm,
-             c->in_place ? "in place" : "out of place", c->registered ? "registered" : "ordinary", run->options->seed,
-             what);
-}
-
-static bool untouched(const unsigned char *guard) {
-    for (int i = 0; i < GUARD; i++) {
-        if (guard[i] != 0x5A) return false;
-    }
-    return true;
-}
-
-/* Looks at all that the all-reduce could have spoiled; a case fails once. */
-static void verify(check_run_t *run, const check_case_t *c, const data_t *data, const unsigned char *send,
-                   const unsigned char *recv) {
-    data_error_t error;
-    char text[160];
-    size_t wrong = data_check(data, recv, c->count, &error);
-    if (wrong > 0) {
-        snprintf(text, sizeof text, "element %zu is %s, expected %s (%zu of %zu are wrong)", error.index, error.got,
-                 error.expected, wrong, c->count);
-        describe(run, c, text);
-    } else if (!untouched(recv - GUARD)) {
-        describe(run, c, "bytes before the result were overwritten");
-    } else if (!untouched(recv + c->count * onehop_dtype_size(c->dtype))) {
-        describe(run, c, "bytes behind the result were overwritten");
-    } else if (!c->in_place && data_check_sent(data, run->rank->rank, send, c->count, &error) > 0) {
-        snprintf(text, sizeof text, "element %zu of sendbuf became %s, was %s", error.index, error.got, error.expected);
-        describe(run, c, text);
-    } else {
-        run->passed++;
-    }
-}
-
-/* Every second case is aligned to a page, plus the guard; the others to nothing, and differently on every rank. */
-static size_t misalignment(const check_run_t *run, const check_case_t *c, uint64_t which) {
-    uint64_t bits = data_mix(c->seed ^ data_mix((uint64_t)run->rank->rank * 2 + which));
-    return GUARD + (c->seed & 1 ? bits % GUARD : 0);
-}
-
-static bool run_case(check_run_t *run, const check_case_t *c) {
-    rank_t *rank = run->rank;
-    size_t bytes = c->count * onehop_dtype_size(c->dtype);
-    unsigned char *memory = run->memory[c->registered];
-    unsigned char *recv = memory + misalignment(run, c, 0);
-    unsigned char *send = c->in_place ? recv : memory + run->options->max_bytes + SLACK + misalignment(run, c, 1);
-    data_t data = {c->dtype, c->op, rank->nranks, c->seed};
-    memset(recv - GUARD, 0x5A, GUARD + bytes + GUARD);
-    data_fill(&data, rank->rank, send, c->count);
-    if (!rank_try(rank, onehop_all_reduce(send, recv, c->count, c->dtype, c->op, rank->comm, NULL))) return false;
-    verify(run, c, &data, send, recv);
-    return true;
-}
-
 /* ---- which cases ---- */
 
 /* Whether no rank has time left: collective, so that all stop together. */
 static bool time_is_up(check_run_t *run, bool *up) {
     uint8_t late = now_ns() >= run->deadline_ns;
-    onehop_result_t result = onehop_all_reduce(&late, &late, 1, ONEHOP_UINT8, ONEHOP_MAX, run->rank->comm, NULL);
+    bool good = rank_all_reduce_host(run->rank, &late, 1, ONEHOP_UINT8, ONEHOP_MAX);
     *up = late != 0;
-    return rank_try(run->rank, result);
+    return good;
 }
+
+/* The GPU has no registered memory yet. */
+static bool can_register(const check_run_t *run) { return run->rank->gpu == NULL; }
 
 static bool check_small(check_run_t *run) {
     int dtypes = count_names(dtype_name), ops = count_names(op_name);
     for (int i = 0; i < dtypes * ops * 4; i++) {
         check_case_t c = {.dtype = (onehop_dtype_t)(i / 4 % dtypes), .op = (onehop_op_t)(i / 4 / dtypes)};
         c.in_place = i & 1, c.registered = i >> 1 & 1;
+        if (c.registered && !can_register(run)) continue;
         const size_t counts[] = {0, 1, 2, 3 + 2 * draw(run, 32), draw(run, 4096)};
         for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
             c.count = counts[k];
             c.seed = draw(run, UINT64_MAX);
-            if (c.count * onehop_dtype_size(c.dtype) <= run->options->max_bytes && !run_case(run, &c)) return false;
+            if (c.count * onehop_dtype_size(c.dtype) <= run->options->max_bytes && !check_case_run(run, &c))
+                return false;
         }
     }
     return true;
@@ -177,11 +84,12 @@ static bool run_drawn_case(check_run_t *run, size_t bytes) {
     check_case_t c = {.dtype = (onehop_dtype_t)draw(run, (uint64_t)count_names(dtype_name)),
                       .op = (onehop_op_t)draw(run, (uint64_t)count_names(op_name)),
                       .in_place = draw(run, 2),
-                      .registered = draw(run, 2),
+                      .registered = draw(run, 2) && can_register(run),
                       .seed = draw(run, UINT64_MAX)};
+    c.captured = run->rank->gpu != NULL && draw(run, CAPTURED) == 0;
     size_t size = onehop_dtype_size(c.dtype), near = bytes / size + draw(run, 3), most = run->options->max_bytes / size;
     c.count = near == 0 ? 0 : near - 1 < most ? near - 1 : most;
-    return run_case(run, &c);
+    return check_case_run(run, &c);
 }
 
 /* Sizes where the answer of onehop_comm_explain changes, as rank 0 sees them. */
@@ -225,14 +133,12 @@ static bool check_around(check_run_t *run, size_t bytes, bool *up) {
 
 static bool check_boundaries(check_run_t *run, bool *up) {
     switches_t s = {.run = run};
-    for (s.registered = 0; s.registered < 2 && run->rank->rank == 0; s.registered++) {
+    for (s.registered = 0; s.registered <= can_register(run) && run->rank->rank == 0; s.registered++) {
         for (size_t bytes = 1; bytes < run->options->max_bytes; bytes *= 2) {
             if (!find_switches(&s, bytes, bytes * 2)) return false;
         }
     }
-    if (!rank_try(run->rank,
-                  onehop_all_reduce(s.bytes, s.bytes, SWITCHES, ONEHOP_UINT64, ONEHOP_MAX, run->rank->comm, NULL)))
-        return false;
+    if (!rank_all_reduce_host(run->rank, s.bytes, SWITCHES, ONEHOP_UINT64, ONEHOP_MAX)) return false;
     for (size_t bytes = 1; bytes <= run->options->max_bytes && !*up; bytes *= 2) {
         if (!check_around(run, bytes, up)) return false;
     }
@@ -258,8 +164,7 @@ static bool check_at_random(check_run_t *run, bool *up) {
 static bool sum_up(check_run_t *run) {
     uint64_t counters[2] = {run->passed, run->failed};
     onehop_comm_info_t info = {.size = sizeof info};
-    if (!rank_try(run->rank,
-                  onehop_all_reduce(counters, counters, 2, ONEHOP_UINT64, ONEHOP_SUM, run->rank->comm, NULL)) ||
+    if (!rank_all_reduce_host(run->rank, counters, 2, ONEHOP_UINT64, ONEHOP_SUM) ||
         !rank_try(run->rank, onehop_comm_get_info(run->rank->comm, &info))) {
         return false;
     }
@@ -271,17 +176,28 @@ static bool sum_up(check_run_t *run) {
     return true;
 }
 
+static bool get_memory(check_run_t *run, size_t room) {
+    rank_t *rank = run->rank;
+    if (rank->gpu != NULL && !rank_gpu(rank, (run->on_gpu = gpu_alloc(rank->gpu, room)) != NULL)) return false;
+    if (!rank_meet(rank)) return false;
+    return !can_register(run) || (run->memory[1] = memory_get(rank, room, true)) != NULL;
+}
+
+static bool check_all(check_run_t *run) {
+    bool up = false;
+    return check_small(run) && check_boundaries(run, &up) && check_at_random(run, &up) && sum_up(run);
+}
+
 static bool check_rank(rank_t *rank, void *ctx) {
     check_run_t run = *(const check_run_t *)ctx;
     run.rank = rank;
-    size_t room = 2 * (run.options->max_bytes + SLACK);
+    size_t room = 2 * (run.options->max_bytes + CHECK_SLACK);
     if (!memory_suffices(rank, 2 * room) || !rank_agree(rank, &run.seed)) return false;
     if ((run.memory[0] = memory_get(rank, room, false)) == NULL) return false;
-    bool up = false;
-    bool good = (run.memory[1] = memory_get(rank, room, true)) != NULL && check_small(&run) &&
-                check_boundaries(&run, &up) && check_at_random(&run, &up) && sum_up(&run) &&
-                memory_drop(rank, run.memory[1], true);
+    bool good = get_memory(&run, room) && check_all(&run);
+    if (good && run.memory[1] != NULL) good = memory_drop(rank, run.memory[1], true);
     memory_drop(rank, run.memory[0], false);
+    if (rank->gpu != NULL) gpu_free(rank->gpu, run.on_gpu);
     return good;
 }
 
@@ -341,8 +257,9 @@ static int check_sweep(const check_options_t *options) {
     sweep.end_ns = now_ns() + (int64_t)(options->seconds * 1e9);
     bool starts = options->ranks.nranks > 0;
     range_t sizes = starts ? options->nranks : (range_t){0, 0};
+    onehop_device_t device = options->ranks.device == ONEHOP_DEVICE_CUDA ? ONEHOP_DEVICE_CUDA : ONEHOP_DEVICE_HOST;
     uint64_t runs = 1;
-    while (options->algorithm == NULL && onehop_algorithm_name(ONEHOP_DEVICE_HOST, (int)runs - 1) != NULL) runs++;
+    while (options->algorithm == NULL && onehop_algorithm_name(device, (int)runs - 1) != NULL) runs++;
     sweep.runs_left = runs * (uint64_t)(sizes.last - sizes.first + 1);
     bool good = true;
     for (int n = sizes.first; n <= sizes.last && good; n++) good = run_all(&sweep, n);
@@ -377,7 +294,8 @@ int command_check(int argc, char **argv) {
     const command_line_t line = {
         .usage = "[OPTIONS]",
         .about = "Verifies all-reduces to the bit: all types and operations, in and out of place, registered and\n"
-                 "not, misaligned, every algorithm, sizes around every boundary, and at random.\n"
+                 "not, misaligned, every algorithm, sizes around every boundary, and at random. On GPUs some of the\n"
+                 "calls are captured into a graph that is replayed with fresh data.\n"
                  "\n"
                  "Under `onehop launch` or torchrun, and without --nranks, this process is one of their ranks.",
         .options = rows,

@@ -6,6 +6,7 @@
 
 #include "commands.h"
 #include "commit.h"
+#include "device.h"
 #include "machine.h"
 #include "parse.h"
 #include "ranks.h"
@@ -168,7 +169,7 @@ static bool info_rank(rank_t *rank, void *ctx) {
         if (!rank_printed(rank)) return false;
     }
     /* Nobody leaves before rank 0 has asked all that it wants to know. */
-    return rank_try(rank, onehop_all_reduce(NULL, NULL, 0, options->dtype, options->op, rank->comm, NULL));
+    return rank_all_reduce_host(rank, NULL, 0, options->dtype, options->op);
 }
 
 int command_info(int argc, char **argv) {

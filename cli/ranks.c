@@ -18,16 +18,19 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "device.h"
 #include "say.h"
 
 /* How long ranks may go on after one of them failed. */
 enum { GRACE_MS = 5000 };
 
-/* Shared by all ranks: the first failure. Read when all of them have ended. */
+/* Shared by all ranks: the first failure, read when all of them have ended; and where threads meet. */
 typedef struct board {
     atomic_bool taken;
     int rank;
     char text[1024];
+    atomic_int arrived; /* at a meeting */
+    atomic_uint meetings;
 } board_t;
 
 void *shared_alloc(size_t bytes) {
@@ -74,15 +77,28 @@ bool rank_printed(rank_t *self) {
 
 bool rank_agree(rank_t *self, uint64_t *value) {
     if (self->rank != 0) *value = 0;
-    return rank_try(self, onehop_all_reduce(value, value, 1, ONEHOP_UINT64, ONEHOP_SUM, self->comm, NULL));
+    return rank_all_reduce_host(self, value, 1, ONEHOP_UINT64, ONEHOP_SUM);
+}
+
+bool rank_meet(rank_t *self) {
+    if (!self->threads) return true;
+    board_t *board = self->board;
+    unsigned meeting = atomic_load(&board->meetings);
+    if (atomic_fetch_add(&board->arrived, 1) + 1 == self->nranks) {
+        atomic_store(&board->arrived, 0);
+        atomic_fetch_add(&board->meetings, 1);
+    }
+    while (atomic_load(&board->meetings) == meeting && !board->taken) sched_yield();
+    return !board->taken;
 }
 
 static bool run_rank(rank_t *self, const onehop_config_t *config, rank_fn body, void *ctx) {
     if (!rank_try(self, onehop_comm_create(config, &self->comm))) return false;
     self->rank = onehop_comm_rank(self->comm);
     self->nranks = onehop_comm_nranks(self->comm);
-    bool good = body(self, ctx);
+    bool good = device_enter(self) && body(self, ctx);
     onehop_comm_destroy(self->comm);
+    device_leave(self);
     return good;
 }
 
@@ -92,6 +108,14 @@ static onehop_config_t config_of(const ranks_t *ranks) {
     config.algorithm = ranks->algorithm;
     config.timeout_ms = ranks->timeout_ms;
     return config;
+}
+
+/* How many GPUs ranks are spread over; 0: they will not use one, or somebody else has said which. */
+static int gpus_to_choose_from(const ranks_t *ranks) {
+    if (ranks->device == ONEHOP_DEVICE_HOST || is_set("ONEHOP_DEVICE_INDEX")) return 0;
+    const char *device = getenv("ONEHOP_DEVICE");
+    if (ranks->device == ONEHOP_DEVICE_AUTO && device != NULL && strcmp(device, "host") == 0) return 0;
+    return gpu_count();
 }
 
 /* ---- as this process ---- */
@@ -122,11 +146,13 @@ static int64_t now_ms(void) {
     return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-_Noreturn static void be_rank(rank_t *self, const crew_t *crew, const onehop_config_t *config, rank_fn body,
-                              void *ctx) {
+_Noreturn static void be_rank(rank_t *self, const crew_t *crew, const ranks_t *ranks, onehop_config_t config,
+                              rank_fn body, void *ctx) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (getppid() != crew->parent) _exit(EXIT_FAILED); /* it died before we asked */
-    exit(run_rank(self, config, body, ctx) ? EXIT_OK : EXIT_FAILED);
+    int gpus = gpus_to_choose_from(ranks);
+    if (gpus > 0) config.device_index = self->rank % gpus;
+    exit(run_rank(self, &config, body, ctx) ? EXIT_OK : EXIT_FAILED);
 }
 
 static void note_end(crew_t *crew, int rank, int status) {
@@ -196,7 +222,7 @@ static void start_processes(const ranks_t *ranks, rank_fn body, void *ctx, board
             sigprocmask(SIG_SETMASK, mask, NULL);
             rank_t self = {.rank = r, .nranks = ranks->nranks, .board = board};
             config.rank = r;
-            be_rank(&self, crew, &config, body, ctx);
+            be_rank(&self, crew, ranks, config, body, ctx);
         }
         if (crew->pids[r] > 0) continue;
         rank_t nobody = {.rank = r, .board = board};
@@ -237,8 +263,9 @@ typedef struct thread_rank {
 
 static void *be_thread(void *argument) {
     thread_rank_t *self = argument;
-    self->good = self->body(&self->rank, self->ctx);
+    self->good = device_enter(&self->rank) && self->body(&self->rank, self->ctx);
     onehop_comm_destroy(self->rank.comm); /* now, so that the others need not wait for a rank that has failed */
+    device_leave(&self->rank);
     return NULL;
 }
 
@@ -248,20 +275,25 @@ static void put_into_environment(const ranks_t *ranks) {
     char text[16];
     snprintf(text, sizeof text, "%d", ranks->timeout_ms);
     if (ranks->timeout_ms > 0) setenv("ONEHOP_TIMEOUT_MS", text, 1);
+    /* Streams that share a queue would make ranks that share a GPU wait for each other's kernels. */
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 }
 
 static int run_threads(const ranks_t *ranks, rank_fn body, void *ctx, board_t *board) {
     onehop_comm_t *comms[ONEHOP_MAX_RANKS];
     thread_rank_t all[ONEHOP_MAX_RANKS];
+    int indices[ONEHOP_MAX_RANKS], gpus;
     put_into_environment(ranks);
-    if (onehop_comm_create_local(ranks->nranks, NULL, ranks->device, comms) != ONEHOP_SUCCESS) {
+    gpus = gpus_to_choose_from(ranks);
+    for (int r = 0; r < ranks->nranks && gpus > 0; r++) indices[r] = r % gpus;
+    if (onehop_comm_create_local(ranks->nranks, gpus > 0 ? indices : NULL, ranks->device, comms) != ONEHOP_SUCCESS) {
         complain("%s", onehop_last_error());
         return EXIT_FAILED;
     }
     int started = 0;
     bool good = true;
     for (int r = 0; r < ranks->nranks; r++) {
-        rank_t self = {.rank = r, .nranks = ranks->nranks, .comm = comms[r], .board = board};
+        rank_t self = {.rank = r, .nranks = ranks->nranks, .comm = comms[r], .board = board, .threads = true};
         all[r] = (thread_rank_t){.rank = self, .body = body, .ctx = ctx};
         if (started == r && pthread_create(&all[r].thread, NULL, be_thread, &all[r]) == 0) {
             started++;

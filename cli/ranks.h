@@ -26,6 +26,9 @@ typedef struct rank {
     int rank, nranks;
     onehop_comm_t *comm;
     struct board *board; /* where failures are noted */
+    bool threads;        /* of one process, which may share a GPU */
+    struct gpu *gpu;     /* the rank's stream is here; NULL on the host */
+    void *staging;       /* memory on the GPU for device.c */
 } rank_t;
 
 /*
@@ -46,6 +49,13 @@ bool rank_printed(rank_t *self);
 
 /* In a rank: replaces *value by that of rank 0. Collective. */
 bool rank_agree(rank_t *self, uint64_t *value);
+
+/*
+ * In a rank: waits for the others if all are threads of one process, without an all-reduce; returns whether nobody has
+ * failed. To be called between making memory or a graph and using it, where ranks may share a GPU: the making may wait
+ * for all that runs there, and that for us.
+ */
+bool rank_meet(rank_t *self);
 
 /* Zeroed memory that the ranks share with who starts them; NULL if there is none left. */
 void *shared_alloc(size_t bytes);

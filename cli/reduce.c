@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "commands.h"
+#include "device.h"
 #include "memory.h"
 #include "npy.h"
 #include "output.h"
@@ -47,7 +48,7 @@ static bool reduce_pieces(rank_t *rank, const reduce_options_t *o, void *buffer,
     for (size_t at = 0; at < total; at += PIECE) {
         size_t bytes = total - at < PIECE ? total - at : PIECE;
         if (!read_piece(rank, o, buffer, at, bytes) ||
-            !rank_try(rank, onehop_all_reduce(buffer, buffer, bytes / size, o->array.dtype, o->op, rank->comm, NULL)))
+            !rank_all_reduce_host(rank, buffer, bytes / size, o->array.dtype, o->op))
             return false;
         if (out != NULL && fwrite(buffer, 1, bytes, out) != bytes) {
             return rank_fail(rank, "cannot write %s: %s", o->output, strerror(errno));
