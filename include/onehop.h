@@ -132,10 +132,12 @@ typedef struct onehop_config {
                                  NULL: ONEHOP_ALGORITHM, else "auto" */
     const char *memory;       /* (*) how GPUs share memory: "vmm" (descriptors), "ipc" (handles), "auto": VMM where all
                                  can, else IPC.  NULL: ONEHOP_MEMORY, else "auto" */
+    const char *cache_dir;    /* where compiled GPU kernels are kept; "" or "none": nowhere.  NULL: ONEHOP_CACHE_DIR,
+                                 else onehop/ in XDG_CACHE_HOME or in .cache/ in HOME */
 } onehop_config_t;
 
 #define ONEHOP_CONFIG_INIT                                                                                             \
-    { sizeof(onehop_config_t), -1, -1, ONEHOP_DEVICE_AUTO, -1, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL }
+    { sizeof(onehop_config_t), -1, -1, ONEHOP_DEVICE_AUTO, -1, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
 
 /*
  * Makes a communicator: waits for all ranks, checks that they agree, shares the workspace.  Collective.
@@ -170,7 +172,15 @@ ONEHOP_API onehop_result_t onehop_comm_create_local(int nranks, const int *devic
  *                   overlapping.  May be NULL when count is 0.
  * count             any, 0 included (the ranks then only meet).
  * stream            host: must be NULL; the call returns when recvbuf holds the result and sendbuf may be reused.
+ *                   GPU: a CUstream (cudaStream_t) of the communicator's GPU, or NULL, the default stream. The call
+ *                   returns once the operation is in the stream; buffers are in the GPU's memory, and belong to it
+ *                   until the stream has come so far. A stream that is being captured captures it; the graph may be
+ *                   replayed any number of times, in any order, between other calls, as long as all ranks launch the
+ *                   same operations in the same order. Operations of one communicator must follow one another: use one
+ *                   stream, or streams ordered by events.
  *
+ * On a GPU the first use of a (dtype, op) compiles its kernels, or takes them from the disk cache. What goes wrong on
+ * the GPU after the call has returned breaks the communicator: onehop_comm_get_async_error and the next call tell.
  * Ranks that differ in count, dtype or op all get ONEHOP_MISMATCH.  After an error recvbuf holds nothing of value:
  * after MISMATCH it is as it was, unless peers could write to it because it was registered.
  * Errors: all but COMPILE_ERROR and CUDA_ERROR on the host.
@@ -196,7 +206,8 @@ ONEHOP_API onehop_result_t onehop_comm_get_async_error(onehop_comm_t *comm, oneh
 
 /*
  * Frees the communicator, its registrations and what onehop_alloc gave.  Not collective: never waits for peers, who
- * get ONEHOP_PEER_LOST if they still need this rank.  NULL is allowed.  Errors: none but INVALID_ARGUMENT (another
+ * get ONEHOP_PEER_LOST if they still need this rank; on a GPU it waits for what was launched there, which none keeps
+ * waiting beyond the timeout.  NULL is allowed.  Errors: none but INVALID_ARGUMENT (another
  * thread is inside a call).
  */
 ONEHOP_API onehop_result_t onehop_comm_destroy(onehop_comm_t *comm);
@@ -235,15 +246,18 @@ typedef struct onehop_comm_info {
     size_t size;
     int rank, nranks;
     onehop_device_t device;
-    int device_index;       /* GPU number; -1 on the host */
-    size_t workspace_bytes; /* shared memory that this rank gave, all parts together */
-    size_t control_bytes;   /* of it: flags and headers */
-    size_t staging_bytes;   /* of it: inputs and results on their way */
-    const char *simd;       /* host: instruction set of the reductions */
-    int cpus;               /* host: processors that the ranks together may run on */
-    double signal_ns;       /* time of a one-way signal between ranks, as last measured; 0: not measured */
-    const char *placement;  /* host: "near", "far" or "oversubscribed", from the two lines above */
-    uint64_t operations;    /* all-reduces begun */
+    int device_index;        /* GPU number; -1 on the host */
+    size_t workspace_bytes;  /* shared memory that this rank gave, all parts together */
+    size_t control_bytes;    /* of it: flags and headers */
+    size_t staging_bytes;    /* of it: inputs and results on their way */
+    const char *simd;        /* host: instruction set of the reductions */
+    int cpus;                /* host: processors that the ranks together may run on */
+    double signal_ns;        /* time of a one-way signal between ranks, as last measured; 0: not measured */
+    const char *placement;   /* host: "near", "far" or "oversubscribed", from the two lines above */
+    uint64_t operations;     /* all-reduces begun */
+    const char *device_name; /* GPU: its name */
+    const char *memory;      /* GPU: how the ranks share memory, "vmm" or "ipc" */
+    double compile_ms;       /* GPU: what finding or compiling kernels has cost so far */
 } onehop_comm_info_t;
 ONEHOP_API onehop_result_t onehop_comm_get_info(const onehop_comm_t *comm, onehop_comm_info_t *info);
 

@@ -7,6 +7,7 @@
 #include "base/dtype.h"
 #include "base/status.h"
 #include "comm.h"
+#include "select/device.h"
 #include "select/select.h"
 
 #define TEXT_(x) #x
@@ -273,15 +274,18 @@ onehop_result_t onehop_comm_explain(const onehop_comm_t *comm, size_t count, one
     OH_TRY(check_comm(comm));
     OH_TRY(check_types(dtype, op));
     onehop_choice_t value = {0};
-    comm->backend->ops->explain(comm->backend, count << oh_dtype_shift(dtype), registered != 0, &value);
+    oh_request_t request = {.count = count, .dtype = dtype, .op = op};
+    comm->backend->ops->explain(comm->backend, &request, registered != 0, &value);
     return give("choice", choice, sizeof value, &value);
 }
 
 const char *onehop_algorithm_name(onehop_device_t device, int index) {
-    return device == ONEHOP_DEVICE_HOST && index >= 0 && index < OH_ALGORITHMS ? oh_algorithms[index].name : NULL;
+    if (index < 0) return NULL;
+    if (device == ONEHOP_DEVICE_CUDA) return index < OH_DEVICE_ALGORITHMS ? oh_device_algorithms[index].name : NULL;
+    return device == ONEHOP_DEVICE_HOST && index < OH_ALGORITHMS ? oh_algorithms[index].name : NULL;
 }
 
 const char *onehop_algorithm_description(onehop_device_t device, int index) {
-    return device == ONEHOP_DEVICE_HOST && index >= 0 && index < OH_ALGORITHMS ? oh_algorithms[index].description
-                                                                               : NULL;
+    if (onehop_algorithm_name(device, index) == NULL) return NULL;
+    return device == ONEHOP_DEVICE_CUDA ? oh_device_algorithms[index].description : oh_algorithms[index].description;
 }

@@ -6,6 +6,7 @@
 
 #include "arena/layout.h"
 #include "base/status.h"
+#include "select/device.h"
 #include "select/select.h"
 
 /* A page that fork wipes in the child tells parent from child without a system call. */
@@ -18,18 +19,30 @@ static onehop_result_t mark_process(onehop_comm_t *comm) {
     return ONEHOP_SUCCESS;
 }
 
+/* What AUTO stands for, and mistakes of this rank alone: to be told before the others are met. */
+static onehop_result_t settle_device(oh_config_t *config) {
+    if (config->device == ONEHOP_DEVICE_AUTO) {
+        bool gpu = config->nranks <= OH_GPU_RANKS && oh_gpu_present();
+        config->device = gpu ? ONEHOP_DEVICE_CUDA : ONEHOP_DEVICE_HOST;
+    }
+    if (config->device == ONEHOP_DEVICE_HOST) {
+        int forced;
+        return oh_select_forced(config->algorithm, &forced);
+    }
+    if (config->nranks > OH_GPU_RANKS) {
+        return oh_fail(ONEHOP_UNSUPPORTED, "nranks is %d: expected at most %d on GPUs", config->nranks, OH_GPU_RANKS);
+    }
+    oh_device_forced_t forced;
+    return oh_device_forced_parse(config->algorithm, &forced);
+}
+
 static onehop_result_t open_parts(onehop_comm_t *comm, oh_local_group_t *group) {
     OH_TRY(mark_process(comm));
-    if (comm->config.device == ONEHOP_DEVICE_CUDA) {
-        return oh_fail(ONEHOP_UNSUPPORTED, "device is cuda: Onehop %s has no CUDA backend; use ONEHOP_DEVICE_HOST",
-                       onehop_version());
-    }
-    comm->config.device = ONEHOP_DEVICE_HOST;
-    int forced; /* a name that is none is this rank's mistake: say so before the others are met */
-    OH_TRY(oh_select_forced(comm->config.algorithm, &forced));
+    OH_TRY(settle_device(&comm->config));
     OH_TRY(group == NULL ? oh_bootstrap_open(&comm->config, &comm->bootstrap)
                          : oh_bootstrap_open_local(&comm->config, group, &comm->bootstrap));
-    return oh_host_open(&comm->config, comm->bootstrap, &comm->backend);
+    bool host = comm->config.device == ONEHOP_DEVICE_HOST;
+    return (host ? oh_host_open : oh_gpu_open)(&comm->config, comm->bootstrap, &comm->backend);
 }
 
 onehop_result_t oh_comm_open(const oh_config_t *config, oh_local_group_t *group, onehop_comm_t **out) {

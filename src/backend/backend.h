@@ -17,7 +17,7 @@ typedef struct oh_backend_ops {
     onehop_result_t (*enroll)(oh_backend_t *backend, void *ptr, size_t bytes); /* onehop_register */
     onehop_result_t (*dismiss)(oh_backend_t *backend, void *ptr);              /* onehop_deregister */
     onehop_result_t (*graph_register)(oh_backend_t *backend);
-    void (*explain)(const oh_backend_t *backend, size_t bytes, bool registered, onehop_choice_t *choice);
+    void (*explain)(const oh_backend_t *backend, const oh_request_t *request, bool registered, onehop_choice_t *choice);
     void (*describe)(const oh_backend_t *backend, onehop_comm_info_t *info);
 
     /* From any thread. What has broken the communicator, looking for dead peers first; and break it. */
@@ -34,5 +34,9 @@ struct oh_backend {
 
 /* Collective. Uses `bootstrap` until it is closed, and does not own it. */
 onehop_result_t oh_host_open(const oh_config_t *config, oh_bootstrap_t *bootstrap, oh_backend_t **out);
+onehop_result_t oh_gpu_open(const oh_config_t *config, oh_bootstrap_t *bootstrap, oh_backend_t **out);
+
+/* Whether there is a GPU that this process can use. */
+bool oh_gpu_present(void);
 
 #endif

@@ -164,7 +164,9 @@ static onehop_result_t graph_register(oh_backend_t *backend) {
 
 /* ---- what it is ---- */
 
-static void explain(const oh_backend_t *backend, size_t bytes, bool registered, onehop_choice_t *choice) {
+static void explain(const oh_backend_t *backend, const oh_request_t *request, bool registered,
+                    onehop_choice_t *choice) {
+    size_t bytes = request->count << oh_dtype_shift(request->dtype);
     const oh_host_t *host = (const oh_host_t *)(const void *)backend;
     oh_plan_t plan = make_plan(host, bytes, registered, choice->reason);
     choice->algorithm = oh_algorithms[plan.algorithm].name;

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An operation on GPUs, and all else that the backend offers to the library. */
+#include "backend/cuda/cuda.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "base/status.h"
+
+static oh_gpu_backend_t *gpu_of(oh_backend_t *backend) { return (oh_gpu_backend_t *)(void *)backend; }
+
+onehop_result_t oh_gpu_enter(oh_gpu_backend_t *gpu, bool *pushed) {
+    CUcontext now = NULL;
+    *pushed = false;
+    OH_TRY(oh_cuda_check(&gpu->cuda, gpu->cuda.cuCtxGetCurrent(&now), "cannot ask for the current context"));
+    if (now == gpu->context) return ONEHOP_SUCCESS;
+    OH_TRY(oh_cuda_check(&gpu->cuda, gpu->cuda.cuCtxPushCurrent(gpu->context), "cannot use the context of GPU %d",
+                         gpu->config.device_index));
+    *pushed = true;
+    return ONEHOP_SUCCESS;
+}
+
+void oh_gpu_leave(oh_gpu_backend_t *gpu, bool pushed) {
+    CUcontext ours;
+    if (pushed) gpu->cuda.cuCtxPopCurrent(&ours);
+}
+
+/* ---- one operation ---- */
+
+static oh_device_plan_t make_plan(const oh_gpu_backend_t *gpu, size_t count, onehop_dtype_t dtype, onehop_op_t op,
+                                  char *reason) {
+    oh_device_question_t question = {.count = count,
+                                     .dtype = dtype,
+                                     .op = op,
+                                     .nranks = gpu->nranks,
+                                     .share = gpu->share,
+                                     .max_blocks = gpu->config.max_blocks,
+                                     .forced = gpu->forced,
+                                     .teams = gpu->sizes.teams,
+                                     .slot_packets = gpu->sizes.slot_packets,
+                                     .page_bytes = gpu->sizes.page_bytes};
+    return oh_device_select(&question, reason);
+}
+
+/* What whole units need: 16-byte accesses, or three or two of 4 bytes. */
+static bool is_aligned(const oh_request_t *request, oh_device_algorithm_t algorithm) {
+    size_t unit = oh_device_unit_bytes(algorithm, request->dtype, request->op),
+           need = unit == OH_PACKET ? OH_PACKET : 4;
+    return (((uintptr_t)request->sendbuf | (uintptr_t)request->recvbuf) & (need - 1)) == 0;
+}
+
+static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request, const oh_device_plan_t *plan,
+                              CUfunction function) {
+    oh_kernel_args_t args = gpu->args;
+    args.send = request->sendbuf;
+    args.recv = request->recvbuf;
+    args.count = request->count;
+    args.aligned = is_aligned(request, plan->algorithm);
+    CUlaunchAttribute dependent = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
+                                   .value.programmaticStreamSerializationAllowed = 1};
+    CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,
+                             .gridDimY = 1,
+                             .gridDimZ = 1,
+                             .blockDimX = (unsigned)plan->threads,
+                             .blockDimY = 1,
+                             .blockDimZ = 1,
+                             .hStream = request->stream,
+                             .attrs = &dependent,
+                             .numAttrs = gpu->dependent_launch ? 1 : 0};
+    void *parameters[] = {&args};
+    return oh_cuda_check(&gpu->cuda, gpu->cuda.cuLaunchKernelEx(&config, function, parameters, NULL),
+                         "cannot launch %s with %d blocks of %d threads", oh_device_algorithms[plan->algorithm].name,
+                         plan->blocks, plan->threads);
+}
+
+static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *request) {
+    oh_device_plan_t plan = make_plan(gpu, request->count, request->dtype, request->op, NULL);
+    CUfunction *function =
+        &gpu->kernels[request->dtype][request->op].function[plan.algorithm][oh_packet_choice(plan.packets)];
+    if (*function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, &plan));
+    atomic_fetch_add_explicit(&gpu->operations, 1, memory_order_relaxed);
+    return launch(gpu, request, &plan, *function);
+}
+
+static onehop_result_t run(oh_backend_t *backend, const oh_request_t *request) {
+    oh_gpu_backend_t *gpu = gpu_of(backend);
+    if (oh_fault_present(&gpu->faults)) return oh_fault_get(&gpu->faults);
+    if (request->count == 0) return ONEHOP_SUCCESS;
+    bool pushed;
+    OH_TRY(oh_gpu_enter(gpu, &pushed));
+    onehop_result_t result = run_here(gpu, request);
+    oh_gpu_leave(gpu, pushed);
+    return result;
+}
+
+/* ---- memory ---- */
+
+static onehop_result_t gpu_alloc(oh_backend_t *backend, size_t bytes, void **ptr) {
+    oh_gpu_backend_t *gpu = gpu_of(backend);
+    CUdeviceptr address = 0;
+    bool pushed;
+    OH_TRY(oh_gpu_enter(gpu, &pushed));
+    onehop_result_t result = oh_cuda_check(&gpu->cuda, gpu->cuda.cuMemAlloc(&address, bytes),
+                                           "cannot allocate %zu bytes on GPU %d", bytes, gpu->config.device_index);
+    if (result == ONEHOP_SUCCESS) {
+        result = oh_cuda_check(&gpu->cuda, gpu->cuda.cuMemsetD8(address, 0, bytes), "cannot clear %zu bytes", bytes);
+        if (result != ONEHOP_SUCCESS) gpu->cuda.cuMemFree(address);
+    }
+    oh_gpu_leave(gpu, pushed);
+    if (result == ONEHOP_SUCCESS) *ptr = (void *)(uintptr_t)address;
+    return result;
+}
+
+static onehop_result_t gpu_free(oh_backend_t *backend, void *ptr) {
+    oh_gpu_backend_t *gpu = gpu_of(backend);
+    bool pushed;
+    OH_TRY(oh_gpu_enter(gpu, &pushed));
+    onehop_result_t result =
+        oh_cuda_check(&gpu->cuda, gpu->cuda.cuMemFree((CUdeviceptr)(uintptr_t)ptr), "cannot free %p", ptr);
+    oh_gpu_leave(gpu, pushed);
+    return result;
+}
+
+static onehop_result_t enroll(oh_backend_t *backend, void *ptr, size_t bytes) {
+    (void)backend;
+    return oh_fail(ONEHOP_UNSUPPORTED, "cannot register %p (%zu bytes): Onehop %s registers no memory of GPUs", ptr,
+                   bytes, onehop_version());
+}
+
+static onehop_result_t dismiss(oh_backend_t *backend, void *ptr) {
+    (void)backend;
+    return oh_fail(ONEHOP_INVALID_ARGUMENT, "ptr is %p: expected a registered buffer", ptr);
+}
+
+/* Captured operations use the workspace alone: there is nothing to exchange. */
+static onehop_result_t graph_register(oh_backend_t *backend) {
+    (void)backend;
+    return ONEHOP_SUCCESS;
+}
+
+/* ---- what it is ---- */
+
+static void explain(const oh_backend_t *backend, const oh_request_t *request, bool registered,
+                    onehop_choice_t *choice) {
+    const oh_gpu_backend_t *gpu = (const oh_gpu_backend_t *)(const void *)backend;
+    (void)registered;
+    oh_device_plan_t plan = make_plan(gpu, request->count, request->dtype, request->op, choice->reason);
+    choice->algorithm = oh_device_algorithms[plan.algorithm].name;
+    choice->chunk_bytes = request->count << oh_dtype_shift(request->dtype);
+    choice->blocks = plan.blocks;
+    choice->threads = plan.threads;
+}
+
+static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
+    const oh_gpu_backend_t *gpu = (const oh_gpu_backend_t *)(const void *)backend;
+    info->workspace_bytes = gpu->sizes.total;
+    info->control_bytes = OH_PACKETS_AT;
+    info->staging_bytes = gpu->sizes.packet_bytes + gpu->sizes.page_bytes * (size_t)gpu->sizes.teams;
+    info->operations = atomic_load_explicit(&gpu->operations, memory_order_relaxed);
+    info->device_name = gpu->gpus[gpu->rank].name;
+    info->memory = oh_share_string(gpu->workspace.share);
+    info->compile_ms = gpu->compile_ms;
+}
+
+/* ---- faults ---- */
+
+static onehop_result_t status(oh_backend_t *backend) {
+    return oh_gpu_look(gpu_of(backend), "onehop_comm_get_async_error");
+}
+
+static void gpu_abort(oh_backend_t *backend) {
+    oh_gpu_backend_t *gpu = gpu_of(backend);
+    oh_fault_raise(&gpu->faults, ONEHOP_ABORTED, "rank %d (pid %d) called onehop_comm_abort", gpu->rank, (int)getpid());
+}
+
+const oh_backend_ops_t oh_gpu_ops = {
+    .run = run,
+    .alloc = gpu_alloc,
+    .free = gpu_free,
+    .enroll = enroll,
+    .dismiss = dismiss,
+    .graph_register = graph_register,
+    .explain = explain,
+    .describe = describe,
+    .status = status,
+    .abort = gpu_abort,
+    .close = oh_gpu_close,
+};

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The choice on GPUs: which algorithm, with how many blocks and threads. A pure function of the question and a table,
+ * so that all ranks choose alike.
+ */
+#ifndef OH_SELECT_DEVICE_H
+#define OH_SELECT_DEVICE_H
+
+#include <stdbool.h>
+
+#include "arena/device_layout.h"
+#include "onehop.h"
+
+typedef enum oh_device_algorithm {
+    OH_ONE_SHOT_PUSH,
+    OH_TWO_SHOT_PUSH,
+    OH_ONE_SHOT_PULL,
+    OH_TWO_SHOT_PULL,
+    OH_TWO_SHOT_BULK,
+    OH_DEVICE_ALGORITHMS
+} oh_device_algorithm_t;
+
+typedef struct oh_device_algorithm_info {
+    const char *name, *description;
+    const char *source; /* file of src/kernels */
+    bool packets;       /* data travel in packets; else on pages */
+    bool parts;         /* every rank reduces a part; else everything */
+} oh_device_algorithm_info_t;
+
+extern const oh_device_algorithm_info_t oh_device_algorithms[OH_DEVICE_ALGORITHMS];
+
+/* A launch. */
+typedef struct oh_device_plan {
+    oh_device_algorithm_t algorithm;
+    int packets; /* of a thread in one step: 1, 2 or 4; 1 where data do not travel in packets */
+    int threads, blocks;
+} oh_device_plan_t;
+
+/* What the configuration forces: "auto"; an algorithm's name; or, for measuring, "name:packets:threads:blocks". */
+typedef struct oh_device_forced {
+    int algorithm;                /* or -1 */
+    int packets, threads, blocks; /* 0: as tuned */
+} oh_device_forced_t;
+
+/* INVALID_ARGUMENT for a text that is none of these. */
+onehop_result_t oh_device_forced_parse(const char *text, oh_device_forced_t *forced);
+
+typedef struct oh_device_question {
+    size_t count;
+    onehop_dtype_t dtype;
+    onehop_op_t op;
+    int nranks;
+    int share;      /* ranks on one GPU, which must all fit in it at once */
+    int max_blocks; /* 0: no bound */
+    oh_device_forced_t forced;
+    int teams, slot_packets; /* what the workspace has room for (arena/device_sizes.h) */
+    size_t page_bytes;
+} oh_device_question_t;
+
+/* `reason`, OH_REASON_TEXT bytes, receives why; NULL where nobody asks. */
+oh_device_plan_t oh_device_select(const oh_device_question_t *question, char *reason);
+
+/* Bytes of the message in one unit of work: a packet's load, or 16. */
+size_t oh_device_unit_bytes(oh_device_algorithm_t algorithm, onehop_dtype_t dtype, onehop_op_t op);
+
+/* The kernels that any size may need: every (algorithm, packets) once; returns how many, at most OH_DEVICE_KERNELS. */
+enum { OH_DEVICE_KERNELS = 8, OH_DEVICE_PACKETS_MAX = 4 };
+typedef struct oh_device_kernel {
+    oh_device_algorithm_t algorithm;
+    int packets;
+} oh_device_kernel_t;
+int oh_device_kernels(int nranks, const oh_device_forced_t *forced, oh_device_kernel_t kernels[OH_DEVICE_KERNELS]);
+
+/* Most threads of a block that a kernel is compiled for. */
+int oh_device_threads_max(int nranks, int packets);
+
+#endif
