@@ -10,13 +10,29 @@
 #include "base/status.h"
 
 static const char *const variables[] = {
-    "ONEHOP_RANK",         "ONEHOP_NRANKS",     "ONEHOP_DEVICE",
-    "ONEHOP_DEVICE_INDEX", "ONEHOP_RENDEZVOUS", "ONEHOP_WORKSPACE_BYTES",
-    "ONEHOP_TIMEOUT_MS",   "ONEHOP_MAX_BLOCKS", "ONEHOP_BOOTSTRAP_TIMEOUT_MS",
-    "ONEHOP_JOB",          "ONEHOP_ALGORITHM",  "RANK",
-    "WORLD_SIZE",          "LOCAL_RANK",        "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",         "MASTER_PORT",       "TORCHELASTIC_RUN_ID",
+    "ONEHOP_RANK",
+    "ONEHOP_NRANKS",
+    "ONEHOP_DEVICE",
+    "ONEHOP_DEVICE_INDEX",
+    "ONEHOP_RENDEZVOUS",
+    "ONEHOP_WORKSPACE_BYTES",
+    "ONEHOP_TIMEOUT_MS",
+    "ONEHOP_MAX_BLOCKS",
+    "ONEHOP_BOOTSTRAP_TIMEOUT_MS",
+    "ONEHOP_JOB",
+    "ONEHOP_ALGORITHM",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
     "ONEHOP_MEMORY",
+    "ONEHOP_CACHE_DIR",
+    "ONEHOP_NVRTC",
+    "XDG_CACHE_HOME",
+    "HOME",
 };
 enum { VARIABLES = sizeof variables / sizeof *variables };
 
@@ -32,6 +48,8 @@ static void check(const oh_config_t *config) {
     require(config->workspace_bytes >= OH_WORKSPACE_MIN && config->max_blocks >= 0);
     require(memchr(config->job, 0, sizeof config->job) && memchr(config->algorithm, 0, sizeof config->algorithm));
     require(oh_share_string(config->memory) != NULL);
+    require(memchr(config->cache_directory, 0, sizeof config->cache_directory) != NULL);
+    require(memchr(config->nvrtc, 0, sizeof config->nvrtc) != NULL);
     const oh_address_t *address = &config->rendezvous;
     if (address->text[0] == '\0') return;
     if (oh_address_is_unix(address)) {

@@ -14,13 +14,29 @@
 #include <cmocka.h>
 
 static const char *const variables[] = {
-    "ONEHOP_RANK",         "ONEHOP_NRANKS",     "ONEHOP_DEVICE",
-    "ONEHOP_DEVICE_INDEX", "ONEHOP_RENDEZVOUS", "ONEHOP_WORKSPACE_BYTES",
-    "ONEHOP_TIMEOUT_MS",   "ONEHOP_MAX_BLOCKS", "ONEHOP_BOOTSTRAP_TIMEOUT_MS",
-    "ONEHOP_JOB",          "ONEHOP_ALGORITHM",  "RANK",
-    "WORLD_SIZE",          "LOCAL_RANK",        "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",         "MASTER_PORT",       "TORCHELASTIC_RUN_ID",
+    "ONEHOP_RANK",
+    "ONEHOP_NRANKS",
+    "ONEHOP_DEVICE",
+    "ONEHOP_DEVICE_INDEX",
+    "ONEHOP_RENDEZVOUS",
+    "ONEHOP_WORKSPACE_BYTES",
+    "ONEHOP_TIMEOUT_MS",
+    "ONEHOP_MAX_BLOCKS",
+    "ONEHOP_BOOTSTRAP_TIMEOUT_MS",
+    "ONEHOP_JOB",
+    "ONEHOP_ALGORITHM",
+    "RANK",
+    "WORLD_SIZE",
+    "LOCAL_RANK",
+    "LOCAL_WORLD_SIZE",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+    "TORCHELASTIC_RUN_ID",
     "ONEHOP_MEMORY",
+    "ONEHOP_CACHE_DIR",
+    "ONEHOP_NVRTC",
+    "XDG_CACHE_HOME",
+    "HOME",
 };
 
 static int clear_environment(void **state) {
@@ -70,6 +86,8 @@ static void test_defaults(void **state) {
     assert_string_equal(config.job, "");
     assert_string_equal(config.algorithm, "auto");
     assert_int_equal(config.memory, OH_SHARE_AUTO);
+    assert_string_equal(config.cache_directory, "");
+    assert_string_equal(config.nvrtc, "");
     assert_null(config.allgather);
 }
 
@@ -97,7 +115,8 @@ static void test_given(void **state) {
                             .bootstrap_timeout_ms = 2,
                             .job = "",
                             .algorithm = "one_shot",
-                            .memory = "ipc"};
+                            .memory = "ipc",
+                            .cache_dir = "here/there"};
     oh_config_t config = resolve(&user);
     assert_int_equal(config.rank, 2);
     assert_int_equal(config.nranks, 3);
@@ -113,6 +132,7 @@ static void test_given(void **state) {
     assert_string_equal(config.job, "");
     assert_string_equal(config.algorithm, "one_shot");
     assert_int_equal(config.memory, OH_SHARE_IPC);
+    assert_string_equal(config.cache_directory, "here/there");
 }
 
 static void test_environment(void **state) {
@@ -130,6 +150,9 @@ static void test_environment(void **state) {
         {"ONEHOP_JOB", "mine"},
         {"ONEHOP_ALGORITHM", "two_shot"},
         {"ONEHOP_MEMORY", "vmm"},
+        {"ONEHOP_CACHE_DIR", "/var/kernels"},
+        {"ONEHOP_NVRTC", "/opt/libnvrtc.so"},
+        {"XDG_CACHE_HOME", "/nowhere"},
         /* torchrun's come after Onehop's */
         {"RANK", "nonsense"},
         {"WORLD_SIZE", "nonsense"},
@@ -151,6 +174,51 @@ static void test_environment(void **state) {
     assert_string_equal(config.job, "mine");
     assert_string_equal(config.algorithm, "two_shot");
     assert_int_equal(config.memory, OH_SHARE_VMM);
+    assert_string_equal(config.cache_directory, "/var/kernels");
+    assert_string_equal(config.nvrtc, "/opt/libnvrtc.so");
+}
+
+static void test_cache_directory(void **state) {
+    (void)state;
+    static const char *const cases[][5] = {
+        /* given, ONEHOP_CACHE_DIR, XDG_CACHE_HOME, HOME: the directory */
+        {NULL, NULL, NULL, "/home/me", "/home/me/.cache/onehop"},
+        {NULL, NULL, "/var/cache", "/home/me", "/var/cache/onehop"},
+        {NULL, NULL, "relative", "/home/me", "/home/me/.cache/onehop"},
+        {NULL, NULL, "relative", "relative", ""},
+        {NULL, "mine", "/var/cache", "/home/me", "mine"},
+        {NULL, "none", "/var/cache", "/home/me", ""},
+        {"", "mine", "/var/cache", "/home/me", ""},
+        {"none", "mine", "/var/cache", "/home/me", ""},
+        {"ours", "mine", "/var/cache", "/home/me", "ours"},
+    };
+    static const char *const names[] = {"ONEHOP_CACHE_DIR", "XDG_CACHE_HOME", "HOME"};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        clear_environment(NULL);
+        for (size_t k = 0; k < 3; k++) {
+            if (cases[i][k + 1] != NULL) setenv(names[k], cases[i][k + 1], 1);
+        }
+        onehop_config_t user = usual();
+        user.cache_dir = cases[i][0];
+        assert_string_equal(resolve(&user).cache_directory, cases[i][4]);
+    }
+    /* A home that is too far away is no reason to fail; a directory that somebody asked for is. */
+    static char far[OH_PATH_MAX + 1];
+    memset(far, 'h', sizeof far - 1);
+    far[0] = '/';
+    clear_environment(NULL);
+    setenv("HOME", far, 1);
+    onehop_config_t user = usual();
+    assert_string_equal(resolve(&user).cache_directory, "");
+    setenv("ONEHOP_CACHE_DIR", far, 1);
+    oh_config_t config;
+    expect(ONEHOP_INVALID_ARGUMENT, "ONEHOP_CACHE_DIR is 1024 bytes long: expected at most 1023",
+           oh_config_resolve(&user, 0, &config));
+    user.cache_dir = far;
+    expect(ONEHOP_INVALID_ARGUMENT, "cache_dir is 1024 bytes long: expected at most 1023",
+           oh_config_resolve(&user, 0, &config));
+    user.cache_dir = "near";
+    resolve(&user);
 }
 
 static void set_torchrun(void) {
@@ -251,10 +319,10 @@ static void test_bad_fields(void **state) {
         {{GOOD, .algorithm = "one_shot_and_many_more_characters"}, "algorithm is 33 bytes long: expected at most 31"},
         {{GOOD, .memory = "VMM"}, "memory is \"VMM\": expected \"auto\", \"vmm\" or \"ipc\""},
         {{GOOD, .memory = ""}, "memory is \"\": expected \"auto\", \"vmm\" or \"ipc\""},
-        {{NAME, DEVICE, TWO, .size = 0}, "config.size is 0: expected 96; start from ONEHOP_CONFIG_INIT"},
-        {{NAME, DEVICE, TWO, .size = 4097}, "config.size is 4097: expected 96; start from ONEHOP_CONFIG_INIT"},
+        {{NAME, DEVICE, TWO, .size = 0}, "config.size is 0: expected 104; start from ONEHOP_CONFIG_INIT"},
+        {{NAME, DEVICE, TWO, .size = 4097}, "config.size is 4097: expected 104; start from ONEHOP_CONFIG_INIT"},
     };
-    assert_int_equal(sizeof(onehop_config_t), 96);
+    assert_int_equal(sizeof(onehop_config_t), 104);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         oh_config_t config;
         expect(ONEHOP_INVALID_ARGUMENT, bad[i].sentence, oh_config_resolve(&bad[i].config, 0, &config));
@@ -323,6 +391,10 @@ static void test_other_sizes(void **state) {
     user.known.memory = "unknown to an older one";
     user.known.size = offsetof(onehop_config_t, memory);
     assert_int_equal(resolve(&user.known).memory, OH_SHARE_AUTO);
+    user.known = usual();
+    user.known.cache_dir = "unknown to an older one";
+    user.known.size = offsetof(onehop_config_t, cache_dir);
+    assert_string_equal(resolve(&user.known).cache_directory, "");
     user.known = usual();
     user.known.size = sizeof user;
     user.newer[1] = 1;
@@ -395,6 +467,7 @@ int main(void) {
         cmocka_unit_test_setup(test_defaults, clear_environment),
         cmocka_unit_test_setup(test_given, clear_environment),
         cmocka_unit_test_setup(test_environment, clear_environment),
+        cmocka_unit_test_setup(test_cache_directory, clear_environment),
         cmocka_unit_test_setup(test_torchrun, clear_environment),
         cmocka_unit_test_setup(test_torchrun_long_name, clear_environment),
         cmocka_unit_test_setup(test_no_rendezvous, clear_environment),

@@ -162,6 +162,32 @@ static onehop_result_t resolve_rendezvous(const char *given, int nranks, oh_addr
     return nranks == 1 ? ONEHOP_SUCCESS : name_after_torchrun(out);
 }
 
+/* "" where that is too long: nobody asked for a cache there. */
+static void join(const char *directory, const char *below, char *out) {
+    if (snprintf(out, OH_PATH_MAX, "%s/%s", directory, below) >= OH_PATH_MAX) out[0] = '\0';
+}
+
+/* As the XDG Base Directory Specification has it; it wants relative paths to be ignored. */
+static void default_cache(char *out) {
+    const char *xdg = environment("XDG_CACHE_HOME"), *home = environment("HOME");
+    out[0] = '\0';
+    if (xdg != NULL && xdg[0] == '/') {
+        join(xdg, "onehop", out);
+    } else if (home != NULL && home[0] == '/') {
+        join(home, ".cache/onehop", out);
+    }
+}
+
+static onehop_result_t resolve_cache(const char *given, char *out) {
+    if (given == NULL && environment("ONEHOP_CACHE_DIR") == NULL) {
+        default_cache(out);
+        return ONEHOP_SUCCESS;
+    }
+    OH_TRY(resolve_text("cache_dir", given, "ONEHOP_CACHE_DIR", NULL, "", out, OH_PATH_MAX));
+    if (strcmp(out, "none") == 0) out[0] = '\0';
+    return ONEHOP_SUCCESS;
+}
+
 /* Copies what an older caller's structure holds over the defaults; a newer one may only hold zeros beyond ours. */
 static onehop_result_t read_user(const onehop_config_t *user, onehop_config_t *out) {
     *out = (onehop_config_t)ONEHOP_CONFIG_INIT;
@@ -216,6 +242,8 @@ onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_con
     OH_TRY(resolve_text("algorithm", in.algorithm, "ONEHOP_ALGORITHM", NULL, "auto", out->algorithm,
                         sizeof out->algorithm));
     OH_TRY(resolve_memory(in.memory, &out->memory));
+    OH_TRY(resolve_cache(in.cache_dir, out->cache_directory));
+    OH_TRY(resolve_text("nvrtc", NULL, "ONEHOP_NVRTC", NULL, "", out->nvrtc, sizeof out->nvrtc));
     out->allgather = in.allgather;
     out->allgather_ctx = in.allgather_ctx;
     if (!local && in.allgather == NULL) {

@@ -6,7 +6,7 @@
 #include "base/address.h"
 #include "onehop.h"
 
-enum { OH_WORKSPACE_MIN = 64 * 1024, OH_NAME_MAX = 32 };
+enum { OH_WORKSPACE_MIN = 64 * 1024, OH_NAME_MAX = 32, OH_PATH_MAX = 1024 };
 
 /* How GPUs share memory (arena/device_arena.h). */
 typedef enum oh_share { OH_SHARE_AUTO, OH_SHARE_VMM, OH_SHARE_IPC, OH_SHARES } oh_share_t;
@@ -26,6 +26,8 @@ typedef struct oh_config {
     char job[128];
     char algorithm[OH_NAME_MAX];
     oh_share_t memory;
+    char cache_directory[OH_PATH_MAX]; /* "": compiled kernels are not kept */
+    char nvrtc[OH_PATH_MAX];           /* NVRTC's file; "": wherever it is found */
 } oh_config_t;
 
 /*

@@ -13,12 +13,11 @@
 typedef enum nvrtcResult {
     NVRTC_SUCCESS = 0,
     NVRTC_ERROR_OUT_OF_MEMORY = 1,
-    NVRTC_ERROR_INVALID_OPTION = 5,
     NVRTC_ERROR_COMPILATION = 6
 } nvrtcResult;
 typedef struct _nvrtcProgram *nvrtcProgram;
 
-enum { OH_NVRTC_OLDEST = 12030 }; /* 12.3: the first with accesses of 128 bits that are one */
+enum { OH_NVRTC_OLDEST = 12040 }; /* 12.4: its assembler is the first to take .b128 accesses of .sys scope */
 
 typedef struct oh_nvrtc {
     void *library;
@@ -39,7 +38,7 @@ typedef struct oh_nvrtc {
 } oh_nvrtc_t;
 
 /*
- * Opens `file`, or where it is NULL or "" the first NVRTC of 12.3 or newer that the loader or /usr/local/cuda has.
+ * Opens `file`, or where it is NULL or "" the first NVRTC of 12.4 or newer that the loader or /usr/local/cuda has.
  * UNSUPPORTED: there is none. On failure *nvrtc is all zeros. Any thread.
  */
 onehop_result_t oh_nvrtc_open(const char *file, oh_nvrtc_t *nvrtc);

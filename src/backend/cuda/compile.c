@@ -9,7 +9,7 @@
 
 enum { ARCHITECTURES = 64, HEADERS = 64 };
 
-/* The last is for NVRTC of CUDA 12.4 and newer: it leaves out declarations that the kernels do not need. */
+/* --minimal leaves out declarations that the kernels do not need. */
 static const char *const common[] = {
     "--std=c++17",
     "-default-device",
@@ -80,7 +80,6 @@ static onehop_result_t read_cubin(const oh_nvrtc_t *nvrtc, nvrtcProgram program,
     return ONEHOP_SUCCESS;
 }
 
-/* An NVRTC that does not know the last option says so before it compiles anything. */
 static nvrtcResult translate(const oh_nvrtc_t *nvrtc, nvrtcProgram program, const oh_compilation_t *what) {
     const char *options[OH_COMPILE_OPTIONS];
     char architecture[48];
@@ -89,9 +88,7 @@ static nvrtcResult translate(const oh_nvrtc_t *nvrtc, nvrtcProgram program, cons
     options[count++] = architecture;
     for (int i = 0; i < what->noptions; i++) options[count++] = what->options[i];
     for (int i = 0; i < COMMON; i++) options[count++] = common[i];
-    nvrtcResult result = nvrtc->nvrtcCompileProgram(program, count, options);
-    if (result == NVRTC_ERROR_INVALID_OPTION) result = nvrtc->nvrtcCompileProgram(program, count - 1, options);
-    return result;
+    return nvrtc->nvrtcCompileProgram(program, count, options);
 }
 
 static onehop_result_t explain(const oh_nvrtc_t *nvrtc, nvrtcProgram program, const oh_compilation_t *what,
