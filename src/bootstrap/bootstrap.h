@@ -6,6 +6,7 @@
  *   mesh*.[ch]    for processes: a Unix socket between every two; messages, descriptors (SCM_RIGHTS), notice of death
  *   local.[ch]    for threads of one process, and for a rank alone
  *   transport.*   what both have in common
+ *   agree.[ch]    makes one rank's failure that of all
  *   card.[ch]     what a rank tells the others of itself; encoding, and the check that all agree (pure functions)
  *   rendezvous*   all-gather of cards between processes, unless the caller brings one: rank 0 listens (listen) and
  * gathers (hub), the others join sock, wire    what little all need of sockets and bytes

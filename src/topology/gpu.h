@@ -3,6 +3,8 @@
 #ifndef OH_TOPOLOGY_GPU_H
 #define OH_TOPOLOGY_GPU_H
 
+#include <stdint.h>
+
 #include "bootstrap/bootstrap.h"
 #include "driver/cuda.h"
 
