@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * One measurement. The median is that of batches so long that reading the clock is nothing beside them; the 99th
- * percentile is that of single operations, one after the other. A batch, or an operation, takes as long as on the
+ * One measurement on the host. The median is that of batches so long that reading the clock is nothing beside them; the
+ * 99th percentile is that of single operations, one after the other. A batch, or an operation, takes as long as on the
  * slowest rank.
  */
 #include <math.h>
@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "bench.h"
+#include "device.h"
 
 enum { SAMPLES_MAX = 10000, SAMPLES_MIN = 5, WARMUP_MAX = 1 << 20 };
 static const double batch_us = 100, series_us = 50e3, warmup_us = 10e3;
@@ -35,8 +36,7 @@ static bool run_batch(rank_t *rank, const bench_call_t *call, int operations, do
 }
 
 static bool max_over_ranks(rank_t *rank, double *values, int count) {
-    return rank_try(rank,
-                    onehop_all_reduce(values, values, (size_t)count, ONEHOP_FLOAT64, ONEHOP_MAX, rank->comm, NULL));
+    return rank_all_reduce_host(rank, values, (size_t)count, ONEHOP_FLOAT64, ONEHOP_MAX);
 }
 
 /* Runs `warmup` operations, or as many as take long enough; *each_us is about what one takes, the same on all ranks. */

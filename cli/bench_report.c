@@ -6,6 +6,7 @@
 
 #include "bench.h"
 #include "commit.h"
+#include "gpu.h"
 #include "machine.h"
 #include "output.h"
 
@@ -16,21 +17,61 @@ struct bench_report {
     onehop_comm_info_t info;
     json_t *results;
     uint64_t wrong;
+    char peer_version[32]; /* "": no peer */
 };
 
-static void print_head(const bench_report_t *report) {
+static const char *const peer_names[BENCH_PEERS] = {"nccl", "nccl_window"};
+
+static bool on_gpu(const bench_report_t *report) { return report->rank->gpu != NULL; }
+static const char *mode_of(const bench_report_t *r) { return r->options->mode == BENCH_GRAPH ? "graph" : "eager"; }
+
+static void print_device(const bench_report_t *report) {
     const onehop_comm_info_t *info = &report->info;
-    printf("# onehop %s on %s: %s, %d processors; device %s\n", onehop_version(), report->machine.host,
-           report->machine.cpu, info->cpus, onehop_device_string(info->device));
-    printf("# %d ranks as %s, %s memory; placement %s, signal %.0f ns; seed %" PRIu64 "\n", info->nranks,
-           report->options->ranks.threads ? "threads" : "processes",
-           report->options->registered ? "registered" : "ordinary",
-           info->placement != NULL ? info->placement : "unknown", info->signal_ns, report->options->seed);
-    printf("#\n#%41s %38s %36s\n", "", "out of place", "in place");
-    printf("#%11s %12s %9s %6s  %10s %8s %8s %7s %10s %8s %8s %7s\n", "bytes", "count", "type", "op", "time", "algbw",
-           "busbw", "wrong", "time", "algbw", "busbw", "wrong");
-    printf("#%11s %12s %9s %6s  %10s %8s %8s %7s %10s %8s %8s\n", "", "(elements)", "", "", "(us)", "(GB/s)", "(GB/s)",
-           "", "(us)", "(GB/s)", "(GB/s)");
+    const bench_options_t *o = report->options;
+    const char *ranks_as = o->ranks.threads ? "threads" : "processes";
+    if (!on_gpu(report)) {
+        printf("# onehop %s on %s: %s, %d processors; device %s\n", onehop_version(), report->machine.host,
+               report->machine.cpu, info->cpus, onehop_device_string(info->device));
+        printf("# %d ranks as %s, %s memory; placement %s, signal %.0f ns; seed %" PRIu64 "\n", info->nranks, ranks_as,
+               o->registered ? "registered" : "ordinary", info->placement != NULL ? info->placement : "unknown",
+               info->signal_ns, o->seed);
+        return;
+    }
+    printf("# onehop %s on %s: %s, %s; device %s\n", onehop_version(), report->machine.host,
+           gpu_name(report->rank->gpu), gpu_driver(report->rank->gpu), onehop_device_string(info->device));
+    printf("# %d ranks as %s, mode %s, %d rounds, neighbour %zu bytes; NCCL %s; seed %" PRIu64 "\n", info->nranks,
+           ranks_as, mode_of(report), o->rounds, o->neighbour,
+           report->peer_version[0] != '\0' ? report->peer_version : "not measured", o->seed);
+}
+
+/* The columns of one place; on a GPU there are more. */
+static void print_columns(const bench_report_t *report, const char *const *names) {
+    printf(" %10s %8s %8s %7s", names[0], names[1], names[2], names[3]);
+    if (on_gpu(report)) printf(" %6s", names[4]);
+    for (int i = 0; i < BENCH_PEERS && report->peer_version[0] != '\0'; i++) printf(" %11s", names[5 + i]);
+}
+
+static void print_head(const bench_report_t *report) {
+    static const char *const names[] = {"time", "algbw", "busbw", "wrong", "host", "nccl", "nccl_window"};
+    static const char *const units[] = {"(us)", "(GB/s)", "(GB/s)", "", "(us)", "(us)", "(us)"};
+    print_device(report);
+    if (on_gpu(report)) {
+        printf("#\n# the columns of a size are there twice: out of place, in place\n");
+    } else {
+        printf("#\n#%41s %38s %36s\n", "", "out of place", "in place");
+    }
+    printf("#%11s %12s %9s %6s ", "bytes", "count", "type", "op");
+    print_columns(report, names);
+    print_columns(report, names);
+    printf("\n#%11s %12s %9s %6s ", "", "(elements)", "", "");
+    print_columns(report, units);
+    print_columns(report, units);
+    printf("\n");
+}
+
+void bench_report_peer(bench_report_t *report, const char *version) {
+    snprintf(report->peer_version, sizeof report->peer_version, "%s", version);
+    print_head(report);
 }
 
 bench_report_t *bench_report_open(rank_t *rank, const bench_options_t *options) {
@@ -54,7 +95,7 @@ bench_report_t *bench_report_open(rank_t *rank, const bench_options_t *options) 
         free(report);
         return NULL;
     }
-    print_head(report);
+    if (options->peer == NULL) print_head(report);
     return report;
 }
 
@@ -65,15 +106,36 @@ static double bus_bandwidth(const bench_report_t *report, const bench_row_t *row
     return algorithm_bandwidth(row) * 2 * (n - 1) / n;
 }
 
+static json_t *peers_to_json(const bench_row_t *row) {
+    json_t *peers = json_object();
+    for (int i = 0; i < BENCH_PEERS; i++) {
+        if (row->peers[i] > 0) json_object_set_new(peers, peer_names[i], json_real(row->peers[i]));
+    }
+    return peers;
+}
+
 static json_t *row_to_json(const bench_report_t *report, const bench_row_t *row) {
     const bench_options_t *options = report->options;
-    return json_pack("{s:I, s:I, s:s, s:s, s:b, s:b, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:{}}", /**/
-                     "bytes", (json_int_t)row->bytes, "count", (json_int_t)row->count,               /**/
-                     "dtype", onehop_dtype_string(options->dtype), "op", onehop_op_string(options->op), "in_place",
-                     row->in_place, "registered", options->registered, "algorithm", row->choice.algorithm, "blocks",
-                     row->choice.blocks, "threads", row->choice.threads, "time_us", row->time.median_us, "time_p99_us",
-                     row->time.p99_us, "algbw_gbs", algorithm_bandwidth(row), "busbw_gbs", bus_bandwidth(report, row),
-                     "wrong", (json_int_t)row->wrong, "peers");
+    json_t *object =
+        json_pack("{s:I, s:I, s:s, s:s, s:b, s:b, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:o}", /**/
+                  "bytes", (json_int_t)row->bytes, "count", (json_int_t)row->count,              /**/
+                  "dtype", onehop_dtype_string(options->dtype), "op", onehop_op_string(options->op), "in_place",
+                  row->in_place, "registered", options->registered, "algorithm", row->choice.algorithm, "blocks",
+                  row->choice.blocks, "threads", row->choice.threads, "time_us", row->time.median_us, "time_p99_us",
+                  row->time.p99_us, "algbw_gbs", algorithm_bandwidth(row), "busbw_gbs", bus_bandwidth(report, row),
+                  "wrong", (json_int_t)row->wrong, "peers", peers_to_json(row));
+    if (on_gpu(report)) json_object_set_new(object, "host_us", json_real(row->time.host_us));
+    return object;
+}
+
+static void print_place(const bench_report_t *report, const bench_row_t *row) {
+    printf(" %10.2f %8.3f %8.3f %7" PRIu64, row->time.median_us, algorithm_bandwidth(row), bus_bandwidth(report, row),
+           row->wrong);
+    if (on_gpu(report)) printf(" %6.2f", row->time.host_us);
+    for (int i = 0; i < BENCH_PEERS && report->peer_version[0] != '\0'; i++) {
+        if (row->peers[i] > 0) printf(" %11.2f", row->peers[i]);
+        if (row->peers[i] <= 0) printf(" %11s", "-");
+    }
 }
 
 bool bench_report_add(bench_report_t *report, const bench_row_t *row) {
@@ -81,8 +143,7 @@ bool bench_report_add(bench_report_t *report, const bench_row_t *row) {
         printf("%12zu %12zu %9s %6s ", row->bytes, row->count, onehop_dtype_string(report->options->dtype),
                onehop_op_string(report->options->op));
     }
-    printf(" %10.2f %8.3f %8.3f %7" PRIu64, row->time.median_us, algorithm_bandwidth(row), bus_bandwidth(report, row),
-           row->wrong);
+    print_place(report, row);
     if (row->in_place) printf("\n");
     report->wrong += row->wrong;
     if (json_array_append_new(report->results, row_to_json(report, row)) != 0) {
@@ -91,15 +152,29 @@ bool bench_report_add(bench_report_t *report, const bench_row_t *row) {
     return rank_printed(report->rank);
 }
 
-/* Beyond the schema: host, ranks_as, placement, signal_ns, seed. */
+/* Beyond the schema: host, ranks_as, placement, signal_ns, seed; on a GPU rounds, neighbour_bytes, nccl_version, and
+ * host_us in each result. */
 static json_t *to_json(const bench_report_t *report) {
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:s?, s:f, s:I, s:O}", "schema",
-                     "onehop-bench-1", "version", onehop_version(), "commit", ONEHOP_COMMIT, "date",
-                     report->machine.date, "device", report->machine.cpu, "driver", report->machine.kernel, "nranks",
-                     report->info.nranks, "mode", "eager", "host", report->machine.host, "ranks_as",
-                     report->options->ranks.threads ? "threads" : "processes", "placement", report->info.placement,
-                     "signal_ns", report->info.signal_ns, "seed", (json_int_t)report->options->seed, "results",
-                     report->results);
+    const bench_options_t *o = report->options;
+    const char *device = on_gpu(report) ? gpu_name(report->rank->gpu) : report->machine.cpu;
+    const char *driver = on_gpu(report) ? gpu_driver(report->rank->gpu) : report->machine.kernel;
+    json_t *object =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:s?, s:f, s:I}", "schema", "onehop-bench-1",
+                  "version", onehop_version(), "commit", ONEHOP_COMMIT, "date", report->machine.date, "device", device,
+                  "driver", driver, "nranks", report->info.nranks, "mode", mode_of(report), "host",
+                  report->machine.host, "ranks_as", o->ranks.threads ? "threads" : "processes", "placement",
+                  report->info.placement, "signal_ns", report->info.signal_ns, "seed", (json_int_t)o->seed);
+    bool good = object != NULL;
+    if (on_gpu(report)) {
+        const char *peer = report->peer_version[0] != '\0' ? report->peer_version : NULL;
+        json_t *more = json_pack("{s:i, s:I, s:s?}", "rounds", o->rounds, "neighbour_bytes", (json_int_t)o->neighbour,
+                                 "nccl_version", peer);
+        good = good && json_object_update(object, more) == 0;
+        json_decref(more);
+    }
+    if (good && json_object_set(object, "results", report->results) == 0) return object;
+    json_decref(object);
+    return NULL;
 }
 
 static bool write_json(const bench_report_t *report) {

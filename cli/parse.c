@@ -51,6 +51,21 @@ bool parse_size(const option_row_t *row, const char *text, char *expected) {
     return true;
 }
 
+bool parse_sizes(const option_row_t *row, const char *text, char *expected) {
+    sizes_t *sizes = row->value;
+    char list[1024], *rest, *word, ignored[EXPECTED_TEXT];
+    option_row_t each = *row;
+    snprintf(expected, EXPECTED_TEXT, "up to %d numbers of bytes from %lld, such as 4K,64K,1M", SIZES_MAX, row->min);
+    if ((size_t)snprintf(list, sizeof list, "%s", text) >= sizeof list) return false;
+    sizes->count = 0;
+    for (word = strtok_r(list, ",", &rest); word != NULL; word = strtok_r(NULL, ",", &rest)) {
+        if (sizes->count == SIZES_MAX) return false;
+        each.value = &sizes->bytes[sizes->count++];
+        if (!parse_size(&each, word, ignored)) return false;
+    }
+    return sizes->count > 0;
+}
+
 bool parse_range(const option_row_t *row, const char *text, char *expected) {
     unsigned long long first, last;
     const char *end;
@@ -87,6 +102,19 @@ bool parse_path(const option_row_t *row, const char *text, char *expected) {
     snprintf(expected, EXPECTED_TEXT, "the name of a file");
     *(const char **)row->value = text;
     return text[0] != '\0';
+}
+
+bool parse_word(const option_row_t *row, const char *text, char *expected) {
+    size_t length = strlen(text);
+    snprintf(expected, EXPECTED_TEXT, "%s", row->argument);
+    for (const char *word = row->argument; word != NULL; word = strchr(word, '|')) {
+        if (*word == '|') word++;
+        if (strncmp(word, text, length) != 0 || length == 0) continue;
+        if (word[length] != '|' && word[length] != '\0') continue;
+        *(const char **)row->value = text;
+        return true;
+    }
+    return false;
 }
 
 static const char *dtype_name(int index) { return onehop_dtype_string((onehop_dtype_t)index); }

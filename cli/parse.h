@@ -21,7 +21,8 @@ typedef bool (*parse_fn)(const option_row_t *row, const char *text, char *expect
 struct option_row {
     const char *name;     /* "nranks" for --nranks */
     char letter;          /* 'n' for -n; 0: none */
-    const char *argument; /* what --help calls it; NULL: none, the option is a bool that becomes true */
+    const char *argument; /* what --help calls it, to parse_word the words to choose from: "graph|eager"; NULL: none,
+                             the option is a bool that becomes true */
     parse_fn parse;       /* with an argument: one of those below */
     void *value;
     long long min, max; /* for numbers and sizes */
@@ -47,10 +48,12 @@ int parse_command_line(const command_line_t *line, int argc, char **argv, int *o
 
 bool parse_int(const option_row_t *row, const char *text, char *expected);       /* int */
 bool parse_size(const option_row_t *row, const char *text, char *expected);      /* size_t: 8, 4K, 1M, 1G */
+bool parse_sizes(const option_row_t *row, const char *text, char *expected);     /* sizes_t: 4K,64K,1M */
 bool parse_range(const option_row_t *row, const char *text, char *expected);     /* range_t: 4, 1-8 */
 bool parse_seconds(const option_row_t *row, const char *text, char *expected);   /* double */
 bool parse_seed(const option_row_t *row, const char *text, char *expected);      /* uint64_t */
 bool parse_path(const option_row_t *row, const char *text, char *expected);      /* const char * */
+bool parse_word(const option_row_t *row, const char *text, char *expected);      /* const char *: one of A|B|... */
 bool parse_dtype(const option_row_t *row, const char *text, char *expected);     /* onehop_dtype_t */
 bool parse_op(const option_row_t *row, const char *text, char *expected);        /* onehop_op_t */
 bool parse_device(const option_row_t *row, const char *text, char *expected);    /* onehop_device_t */
@@ -59,5 +62,11 @@ bool parse_algorithm(const option_row_t *row, const char *text, char *expected);
 typedef struct range {
     int first, last;
 } range_t;
+
+enum { SIZES_MAX = 64 };
+typedef struct sizes {
+    size_t bytes[SIZES_MAX];
+    int count;
+} sizes_t;
 
 #endif

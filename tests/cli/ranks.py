@@ -82,7 +82,8 @@ class Bench(Case):
         for arguments, sizes in ((("--min", "4", "--max", "4"), [4]),
                                  (("--min", "1K", "--max", "4095"), [1024, 2048]),
                                  (("--min", "9", "--max", "1000", "--factor", "10"), [8, 88, 900]),
-                                 (("--min", "1m", "--max", "2M"), [1 << 20, 2 << 20])):
+                                 (("--min", "1m", "--max", "2M"), [1 << 20, 2 << 20]),
+                                 (("--sizes", "4K,64,1m", "--max", "8"), [4096, 64, 1 << 20])):
             with self.subTest(arguments=arguments):
                 table, _ = self.bench("-n", 2, *arguments, "--iters", 2)
                 self.assertEqual([line[0] for line in rows(table)], sizes)
@@ -148,6 +149,12 @@ class Bench(Case):
             self.assertEqual(done.returncode, 1)
             self.assertRegex(done.stderr, rf"^onehop {command}: rank \d: no memory for buffers of \d+ bytes on each of "
                                           r"\d ranks: \d+ bytes are available\n$")
+
+    def test_what_only_gpus_have(self):
+        for arguments in (("--mode", "graph"), ("--neighbour", "64M"), ("--peer", "nccl")):
+            done = onehop("bench", "-n", 2, "--device", "host", *arguments)
+            self.assertEqual((done.stdout, done.returncode), ("", 1))
+            self.assertRegex(done.stderr, rf"^onehop bench: rank \d: {arguments[0]}.* needs GPUs: the device is host\n$")
 
     def test_no_gpu(self):
         done = onehop("bench", "-n", 2, "--device", "cuda")
