@@ -35,6 +35,7 @@ static bool refused(const char *name) {
     int number = ++self.calls;
     if (self.rank != fake.fail_rank) return false;
     bool chosen = fake.fail_name != NULL ? strcmp(fake.fail_name, name) == 0 : number == fake.fail_number;
+    if (fake.fail_on && number > fake.fail_number) chosen = true;
     if (chosen) fake.failed = true;
     return chosen;
 }
@@ -95,10 +96,12 @@ static void set_state(fake_piece_t *p, int state) {
     pthread_mutex_unlock(&fake.mutex);
 }
 
+/* Forgotten before it is unmapped: the kernel may give its addresses to another thread at once. */
 static void remove_piece(fake_piece_t *p) {
-    munmap(p->base, p->bytes);
-    if (p->state == ALLOCATED) close(p->fd);
+    fake_piece_t gone = *p;
     set_state(p, FREE);
+    munmap(gone.base, gone.bytes);
+    if (gone.state == ALLOCATED) close(gone.fd);
 }
 
 static int new_memory(size_t bytes) {
@@ -185,6 +188,7 @@ static CUresult device_get_attribute(int *value, CUdevice_attribute attribute, C
 
 static CUresult can_access_peer(int *can, CUdevice device, CUdevice peer) {
     MAY_FAIL("cuDeviceCanAccessPeer");
+    if (peer < 0) return misuse("no GPU");
     *can = device != peer && !fake.gpus[device].no_access[peer];
     return CUDA_SUCCESS;
 }

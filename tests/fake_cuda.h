@@ -40,6 +40,7 @@ typedef struct fake_cuda {
     int fail_rank, fail_number;
     const char *fail_name;
     CUresult fail_code;
+    bool fail_on; /* and all calls after it */
     bool failed;
 
     pthread_mutex_t mutex;

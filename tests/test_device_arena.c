@@ -325,6 +325,19 @@ static void test_fall_back(void **state) {
     }
 }
 
+/* A driver that fails for good: what was had by VMM is not taken for what was not had by IPC. */
+static void test_dead_driver(void **state) {
+    (void)state;
+    for (int processes = 0; processes < 2; processes++) {
+        for (int number = 4; number <= vmm_calls(3); number++) {
+            plan_t plan = plan_for(OH_SHARE_AUTO, 2, processes);
+            fail_call(&plan, 1, number);
+            plan.fake->fail_on = true;
+            run_badly(&plan, 3, ONEHOP_CUDA_ERROR, "rank 1: cannot ");
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_shares),           cmocka_unit_test(test_shared_gpus),
@@ -333,6 +346,7 @@ int main(void) {
         cmocka_unit_test(test_refused),          cmocka_unit_test(test_nothing_works),
         cmocka_unit_test(test_vmm_failures),     cmocka_unit_test(test_ipc_failures),
         cmocka_unit_test(test_address_failures), cmocka_unit_test(test_fall_back),
+        cmocka_unit_test(test_dead_driver),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
