@@ -4,7 +4,8 @@
 PREFIX ?= /usr/local
 SECONDS ?= 60
 
-.PHONY: help setup build demo test test-clang test-asan test-tsan test-gcc model fuzz format lint bench-host install clean
+.PHONY: help setup build demo test test-clang test-asan test-tsan test-gcc build-gpu test-gpu bench-gpu model fuzz format
+.PHONY: lint bench-host install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { gsub(/ /, ", ", $$1); printf "  make %-42s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +29,16 @@ test-gcc test-clang test-asan test-tsan: ## one part of that
 	@scripts/setup test
 	@scripts/test $(@:test-%=%)
 
+build-gpu: ## what test-gpu and bench-gpu run, into build-gpu/, which can be carried to a machine with GPUs
+	@scripts/setup test
+	@scripts/test-gpu --build
+
+test-gpu: ## test on the GPUs of this machine; needs build-gpu
+	@scripts/test-gpu
+
+bench-gpu: ## time all sizes on the GPUs of this machine, beside NCCL; needs build-gpu
+	@bench/gpu.py
+
 model: ## check the model of the synchronisation with Spin
 	@scripts/setup test
 	@python3 tests/model/run.py
@@ -50,4 +61,4 @@ install: build ## into PREFIX=/usr/local
 	@cmake --install build --prefix $(DESTDIR)$(PREFIX)
 
 clean: ## remove the build directories
-	@rm -rf build build-gcc build-clang build-asan build-tsan
+	@rm -rf build build-gcc build-clang build-asan build-tsan build-gpu

@@ -25,6 +25,7 @@
 enum {
     ALWAYS = 256 * 1024, /* sizes to here are checked however late it is */
     SWITCHES = 24,
+    ALL = 1000,   /* no type and no operation */
     CAPTURED = 4, /* on a GPU, one case of so many that are drawn runs in a graph */
 };
 
@@ -62,12 +63,20 @@ static bool time_is_up(check_run_t *run, bool *up) {
 /* The GPU has no registered memory yet. */
 static bool can_register(const check_run_t *run) { return run->rank->gpu == NULL; }
 
+static bool has_only_dtype(const check_run_t *run) { return onehop_dtype_string(run->options->dtype) != NULL; }
+static bool has_only_op(const check_run_t *run) { return onehop_op_string(run->options->op) != NULL; }
+
+static bool is_wanted(const check_run_t *run, const check_case_t *c) {
+    return (!has_only_dtype(run) || c->dtype == run->options->dtype) &&
+           (!has_only_op(run) || c->op == run->options->op) && (!c->registered || can_register(run));
+}
+
 static bool check_small(check_run_t *run) {
     int dtypes = count_names(dtype_name), ops = count_names(op_name);
     for (int i = 0; i < dtypes * ops * 4; i++) {
         check_case_t c = {.dtype = (onehop_dtype_t)(i / 4 % dtypes), .op = (onehop_op_t)(i / 4 / dtypes)};
         c.in_place = i & 1, c.registered = i >> 1 & 1;
-        if (c.registered && !can_register(run)) continue;
+        if (!is_wanted(run, &c)) continue;
         const size_t counts[] = {0, 1, 2, 3 + 2 * draw(run, 32), draw(run, 4096)};
         for (size_t k = 0; k < sizeof counts / sizeof counts[0]; k++) {
             c.count = counts[k];
@@ -86,6 +95,8 @@ static bool run_drawn_case(check_run_t *run, size_t bytes) {
                       .in_place = draw(run, 2),
                       .registered = draw(run, 2) && can_register(run),
                       .seed = draw(run, UINT64_MAX)};
+    if (has_only_dtype(run)) c.dtype = run->options->dtype;
+    if (has_only_op(run)) c.op = run->options->op;
     c.captured = run->rank->gpu != NULL && draw(run, CAPTURED) == 0;
     size_t size = onehop_dtype_size(c.dtype), near = bytes / size + draw(run, 3), most = run->options->max_bytes / size;
     c.count = near == 0 ? 0 : near - 1 < most ? near - 1 : most;
@@ -280,12 +291,16 @@ static void print_head(const check_options_t *options) {
 
 int command_check(int argc, char **argv) {
     check_options_t o = {.ranks.device = ONEHOP_DEVICE_AUTO, .seconds = 20, .max_bytes = 16 << 20};
+    o.dtype = (onehop_dtype_t)ALL;
+    o.op = (onehop_op_t)ALL;
     const option_row_t rows[] = {
         {"nranks", 'n', "N", parse_range, &o.nranks, 1, ONEHOP_MAX_RANKS, "ranks to start, A or A-B (default 1-8)"},
         {"seconds", 's', "S", parse_seconds, &o.seconds, 0, 86400,
          "about how long to go on (default 20); the small sizes are always done"},
         {"max", 'e', "BYTES", parse_size, &o.max_bytes, 64, PTRDIFF_MAX / 8, "largest message (default 16M)"},
         {"algorithm", 'a', "NAME", parse_algorithm, &o.algorithm, 0, 0, "check only this one (default: each in turn)"},
+        {"dtype", 'd', "TYPE", parse_dtype, &o.dtype, 0, 0, "check only this type (default: all)"},
+        {"op", 'o', "OP", parse_op, &o.op, 0, 0, "check only this operation (default: all)"},
         {"device", 0, "DEVICE", parse_device, &o.ranks.device, 0, 0, "auto, host or cuda (default auto)"},
         {"threads", 't', NULL, NULL, &o.ranks.threads, 0, 0, "ranks are threads of one process"},
         {"timeout-ms", 0, "N", parse_int, &o.ranks.timeout_ms, 1, INT_MAX, "how long an operation may wait for a rank"},

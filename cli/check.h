@@ -28,6 +28,8 @@ typedef struct check_options {
     double seconds;
     size_t max_bytes;
     const char *algorithm; /* NULL: every one in turn */
+    onehop_dtype_t dtype;  /* the only one; one that is none: every one */
+    onehop_op_t op;        /* the same */
     uint64_t seed;
 } check_options_t;
 
