@@ -193,9 +193,16 @@ static CUresult can_access_peer(int *can, CUdevice device, CUdevice peer) {
     return CUDA_SUCCESS;
 }
 
-static CUresult get_current(CUcontext *context) {
-    MAY_FAIL("cuCtxGetCurrent");
-    *context = self.stack[self.depth];
+static CUresult retain_primary(CUcontext *context, CUdevice device) {
+    MAY_FAIL("cuDevicePrimaryCtxRetain");
+    count(&fake.contexts, 1);
+    *context = &contexts[device];
+    return CUDA_SUCCESS;
+}
+
+static CUresult release_primary(CUdevice device) {
+    (void)device;
+    count(&fake.contexts, -1);
     return CUDA_SUCCESS;
 }
 
@@ -432,7 +439,8 @@ static const oh_cuda_t driver = {
     .cuDeviceGetUuid = device_get_uuid,
     .cuDeviceGetPCIBusId = device_get_pci,
     .cuDeviceCanAccessPeer = can_access_peer,
-    .cuCtxGetCurrent = get_current,
+    .cuDevicePrimaryCtxRetain = retain_primary,
+    .cuDevicePrimaryCtxRelease = release_primary,
     .cuCtxPushCurrent = push_current,
     .cuCtxPopCurrent = pop_current,
     .cuCtxEnablePeerAccess = enable_peer,
@@ -475,7 +483,7 @@ void fake_cuda_enter(int rank, CUdevice gpu) {
 }
 
 int fake_cuda_alive(void) {
-    int alive = fake.handles + fake.streams;
+    int alive = fake.handles + fake.streams + fake.contexts;
     for (int i = 0; i < FAKE_PIECES; i++) alive += fake.pieces[i].state != FREE;
     FILE *maps = fopen("/proc/self/maps", "re");
     char line[512];

@@ -44,7 +44,7 @@ typedef struct fake_cuda {
     bool failed;
 
     pthread_mutex_t mutex;
-    int handles, streams;               /* that live */
+    int handles, streams, contexts;     /* that live; contexts: how often they are held */
     int misuses;                        /* calls that no driver would bear */
     const char *misuse;                 /* the last of them */
     bool enabled[FAKE_GPUS][FAKE_GPUS]; /* access from one to the other */
@@ -57,7 +57,8 @@ fake_cuda_t *fake_cuda_reset(void);
 /* This thread is now `rank`, and the context of `gpu` is current. Calls are counted from here. */
 void fake_cuda_enter(int rank, CUdevice gpu);
 
-/* Whatever lives in the fake: pieces, handles, streams; and mappings of its memory that the kernel knows. */
+/* Whatever lives in the fake: pieces, handles, streams, held contexts; and mappings of its memory that the kernel
+ * knows. */
 int fake_cuda_alive(void);
 
 #endif

@@ -21,11 +21,14 @@ typedef struct task {
     oh_device_arena_t *arena;
 } task_t;
 
-/* Memory that ranks of one process use at one address. The last of them frees it, and this. */
+/*
+ * Memory that ranks of one process use at one address. The last of them frees it, and this. It holds its context, which
+ * its owner may give up before others give up the memory.
+ */
 struct oh_device_memory {
     atomic_int users;
     CUdevice device;
-    CUcontext context; /* that it belongs to */
+    CUcontext context; /* NULL: not held yet */
     CUdeviceptr base;
 };
 
@@ -37,11 +40,12 @@ static onehop_result_t agree(const task_t *t, const char *what, onehop_result_t 
 
 static void leave_memory(const oh_cuda_t *cuda, struct oh_device_memory *memory) {
     if (atomic_fetch_sub(&memory->users, 1) != 1) return;
-    CUcontext own;
+    CUcontext popped;
     if (memory->base != 0 && cuda->cuCtxPushCurrent(memory->context) == CUDA_SUCCESS) {
         cuda->cuMemFree(memory->base);
-        cuda->cuCtxPopCurrent(&own);
+        cuda->cuCtxPopCurrent(&popped);
     }
+    if (memory->context != NULL) cuda->cuDevicePrimaryCtxRelease(memory->device);
     free(memory);
 }
 
@@ -196,7 +200,10 @@ static onehop_result_t make_memory(const task_t *t) {
     atomic_init(&memory->users, 1);
     memory->device = t->device;
     arena->memory[arena->rank] = memory;
-    OH_TRY(oh_cuda_check(t->cuda, t->cuda->cuCtxGetCurrent(&memory->context), "cannot ask for the current context"));
+    CUcontext context;
+    OH_TRY(oh_cuda_check(t->cuda, t->cuda->cuDevicePrimaryCtxRetain(&context, t->device),
+                         "cannot hold the context of GPU %d", t->device));
+    memory->context = context;
     OH_TRY(oh_device_allocate(t->cuda, arena->bytes, &memory->base));
     arena->base[arena->rank] = memory->base;
     return ONEHOP_SUCCESS;

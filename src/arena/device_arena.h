@@ -9,7 +9,7 @@
  *         one another's addresses, and the last of them frees. Between processes the owner's memory goes when the owner
  *         closes, so no kernel of a peer may use it then.
  *
- * Ranks of one process that share by VMM each have mappings of their own, even on one GPU.
+ * Ranks of one process that share by VMM each have mappings of their own, even on one GPU; by IPC all have one.
  */
 #ifndef OH_ARENA_DEVICE_ARENA_H
 #define OH_ARENA_DEVICE_ARENA_H
@@ -32,8 +32,8 @@ typedef struct oh_device_arena {
 
 /*
  * Collective: fails on all ranks or on none, but for a rank that the others cannot hear. Zeroed memory of `bytes` on
- * this rank's GPU, seen by all ranks' GPUs. The context of `device` is current. All ranks pass the same bytes and
- * `wanted`. AUTO is VMM where every rank's GPU and driver can, else IPC; what is forced and not possible is
+ * this rank's GPU, seen by all ranks' GPUs. The primary context of `device` is current. All ranks pass the same bytes
+ * and `wanted`. AUTO is VMM where every rank's GPU and driver can, else IPC; what is forced and not possible is
  * UNSUPPORTED.
  */
 onehop_result_t oh_device_arena_open(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap, size_t bytes,
