@@ -5,14 +5,20 @@ enum { STAGING = 1 << 20 };
 
 bool rank_gpu(rank_t *rank, bool good) { return good || rank_fail(rank, "%s", gpu_error()); }
 
+bool device_open(rank_t *rank, int index) {
+    return rank_gpu(rank, (rank->gpu = gpu_open(index)) != NULL) &&
+           rank_gpu(rank, (rank->staging = gpu_alloc(rank->gpu, STAGING)) != NULL);
+}
+
 bool device_enter(rank_t *rank) {
     onehop_comm_info_t info = {.size = sizeof info};
     if (!rank_try(rank, onehop_comm_get_info(rank->comm, &info))) return false;
-    if (info.device != ONEHOP_DEVICE_CUDA) return true;
-    if (!rank_gpu(rank, (rank->gpu = gpu_open(info.device_index)) != NULL) ||
-        !rank_gpu(rank, (rank->staging = gpu_alloc(rank->gpu, STAGING)) != NULL))
-        return false;
-    return rank_meet(rank);
+    if (info.device != ONEHOP_DEVICE_CUDA) {
+        device_leave(rank);
+        return true;
+    }
+    bool good = rank->gpu != NULL ? rank_gpu(rank, gpu_enter(rank->gpu)) : device_open(rank, info.device_index);
+    return good && rank_meet(rank);
 }
 
 void device_leave(rank_t *rank) {

@@ -7,7 +7,9 @@
 #include "gpu.h"
 #include "ranks.h"
 
-/* On CUDA, gives the rank its GPU, on the thread that will use it. What is there already stays. */
+/* Gives the rank a GPU before it has a communicator. */
+bool device_open(rank_t *rank, int index);
+/* On CUDA, gives the rank the GPU of its communicator, or makes the one that it has its own on this thread. */
 bool device_enter(rank_t *rank);
 /* After the communicator has gone. */
 void device_leave(rank_t *rank);

@@ -64,16 +64,14 @@ static void describe(gpu_t *gpu) {
 
 static bool set_up(gpu_t *gpu, int index) {
     const oh_cuda_t *cuda = &gpu->cuda;
-    CUcontext context;
     if (!gpu_good(gpu, cuda->cuDeviceGet(&gpu->device, index), "the GPU cannot be found") ||
         !gpu_good(gpu, cuda->cuDeviceGetName(gpu->name, sizeof gpu->name, gpu->device), "the GPU has no name") ||
         !gpu_good(gpu,
                   cuda->cuDeviceGetAttribute(&gpu->processors, CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT, gpu->device),
                   "the GPU's processors cannot be counted") ||
-        !gpu_good(gpu, cuda->cuDevicePrimaryCtxRetain(&context, gpu->device), "the GPU gives no context"))
+        !gpu_good(gpu, cuda->cuDevicePrimaryCtxRetain(&gpu->context, gpu->device), "the GPU gives no context"))
         return false;
-    gpu->retained = true;
-    return gpu_good(gpu, cuda->cuCtxSetCurrent(context), "the context cannot be made current") &&
+    return gpu_enter(gpu) &&
            gpu_good(gpu, cuda->cuStreamCreate(&gpu->stream, CU_STREAM_NON_BLOCKING), "no stream can be made") &&
            gpu_good(gpu, cuda->cuEventCreate(&gpu->start, CU_EVENT_DEFAULT), "no event can be made") &&
            gpu_good(gpu, cuda->cuEventCreate(&gpu->end, CU_EVENT_DEFAULT), "no event can be made") &&
@@ -102,9 +100,13 @@ void gpu_close(gpu_t *gpu) {
     if (gpu->start != NULL) gpu->cuda.cuEventDestroy(gpu->start);
     if (gpu->end != NULL) gpu->cuda.cuEventDestroy(gpu->end);
     if (gpu->stream != NULL) gpu->cuda.cuStreamDestroy(gpu->stream);
-    if (gpu->retained) gpu->cuda.cuDevicePrimaryCtxRelease(gpu->device);
+    if (gpu->context != NULL) gpu->cuda.cuDevicePrimaryCtxRelease(gpu->device);
     oh_cuda_close(&gpu->cuda);
     free(gpu);
+}
+
+bool gpu_enter(gpu_t *gpu) {
+    return gpu_good(gpu, gpu->cuda.cuCtxSetCurrent(gpu->context), "the context cannot be made current");
 }
 
 const char *gpu_name(const gpu_t *gpu) { return gpu->name; }

@@ -18,6 +18,8 @@ int gpu_count(void);
 /* Retains the primary context of a GPU and makes it current on this thread. */
 gpu_t *gpu_open(int index);
 void gpu_close(gpu_t *gpu);
+/* Makes it current on this thread, which will use it from now on. */
+bool gpu_enter(gpu_t *gpu);
 /* Of this thread. */
 const char *gpu_error(void);
 

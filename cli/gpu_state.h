@@ -11,7 +11,7 @@
 struct gpu {
     oh_cuda_t cuda;
     CUdevice device;
-    bool retained;
+    CUcontext context; /* NULL: not retained */
     CUstream stream;
     CUevent start, end;
     CUmodule module;

@@ -7,6 +7,7 @@
 #include "commands.h"
 #include "commit.h"
 #include "device.h"
+#include "info_timing.h"
 #include "machine.h"
 #include "parse.h"
 #include "ranks.h"
@@ -19,13 +20,14 @@ typedef struct info_options {
     ranks_t ranks;
     onehop_dtype_t dtype;
     onehop_op_t op;
-    bool json;
+    bool json, timing;
 } info_options_t;
 
 /* All that is told, as rank 0 knows it. */
 typedef struct facts {
     const info_options_t *options;
     machine_t machine;
+    const char *driver; /* the GPU's; NULL on the host */
     onehop_comm_info_t comm;
     onehop_peer_info_t peers[ONEHOP_MAX_RANKS];
     onehop_choice_t choices[2][SIZES]; /* with ordinary buffers, with registered ones */
@@ -37,6 +39,7 @@ static bool gather(rank_t *rank, const info_options_t *options, facts_t *facts) 
     memset(facts, 0, sizeof *facts);
     facts->options = options;
     machine_describe(&facts->machine);
+    if (rank->gpu != NULL) facts->driver = gpu_driver(rank->gpu);
     facts->comm.size = sizeof facts->comm;
     if (!rank_try(rank, onehop_comm_get_info(rank->comm, &facts->comm))) return false;
     for (int r = 0; r < rank->nranks; r++) {
@@ -58,21 +61,38 @@ static bool gather(rank_t *rank, const info_options_t *options, facts_t *facts) 
 static const char *or_dash(const char *text) { return text != NULL ? text : "-"; }
 
 static void print_choices(const facts_t *facts, int registered) {
+    bool gpu = facts->driver != NULL;
     printf("\n%s %s, %s buffers\n", onehop_dtype_string(facts->options->dtype), onehop_op_string(facts->options->op),
            registered ? "registered" : "ordinary");
-    printf("%10s  %-12s %10s  %s\n", "bytes", "algorithm", "chunk", "why");
+    printf("%10s  %-12s %10s  %s%s\n", "bytes", "algorithm", "chunk", gpu ? "grid        " : "", "why");
     for (int i = 0; i < SIZES; i++) {
         const onehop_choice_t *choice = &facts->choices[registered][i];
-        printf("%10zu  %-12s %10zu  %s\n", size_of(i), choice->algorithm, choice->chunk_bytes, choice->reason);
+        char grid[32] = "";
+        if (gpu) snprintf(grid, sizeof grid, "%d x %d", choice->blocks, choice->threads);
+        printf("%10zu  %-12s %10zu  %-*s%s\n", size_of(i), choice->algorithm, choice->chunk_bytes, gpu ? 12 : 0, grid,
+               choice->reason);
     }
+}
+
+static void print_device(const facts_t *facts) {
+    const onehop_comm_info_t *comm = &facts->comm;
+    if (facts->driver == NULL) {
+        printf("device     %s, %d processors, %s\n", onehop_device_string(comm->device), comm->cpus,
+               or_dash(comm->simd));
+        printf("placement  %s: a signal takes %.0f ns\n", or_dash(comm->placement), comm->signal_ns);
+        return;
+    }
+    printf("device     %s, %s (GPU %d of rank 0), %s\n", onehop_device_string(comm->device), or_dash(comm->device_name),
+           comm->device_index, facts->driver);
+    printf("memory     shared by %s\n", or_dash(comm->memory));
+    printf("kernels    %.1f ms to find or compile so far\n", comm->compile_ms);
 }
 
 static void print_text(const facts_t *facts) {
     const onehop_comm_info_t *comm = &facts->comm;
     printf("onehop     %s (commit %s)\n", onehop_version(), ONEHOP_COMMIT);
     printf("machine    %s: %s, %s\n", facts->machine.host, facts->machine.cpu, facts->machine.kernel);
-    printf("device     %s, %d processors, %s\n", onehop_device_string(comm->device), comm->cpus, or_dash(comm->simd));
-    printf("placement  %s: a signal takes %.0f ns\n", or_dash(comm->placement), comm->signal_ns);
+    print_device(facts);
     printf("workspace  %zu bytes a rank: %zu control, %zu staging\n", comm->workspace_bytes, comm->control_bytes,
            comm->staging_bytes);
     printf("\n%4s %10s %11s %10s\n", "rank", "process", "processors", "NUMA node");
@@ -87,7 +107,7 @@ static void print_text(const facts_t *facts) {
         printf("  %-12s  %s\n", onehop_algorithm_name(comm->device, i), onehop_algorithm_description(comm->device, i));
     }
     print_choices(facts, 0);
-    print_choices(facts, 1);
+    if (facts->driver == NULL) print_choices(facts, 1);
 }
 
 /* ---- as JSON ---- */
@@ -140,7 +160,13 @@ static json_t *to_json(const facts_t *facts) {
         json_pack("{s:o, s:o, s:o, s:s, s:s, s:o}", "workspace", workspace, "ranks", peers_to_json(facts), "algorithms",
                   algorithms_to_json(comm->device), "dtype", onehop_dtype_string(facts->options->dtype), "op",
                   onehop_op_string(facts->options->op), "choices", choices_to_json(facts));
-    bool whole = about != NULL && json_object_update(about, device) == 0 && json_object_update(about, lists) == 0;
+    json_t *gpu = facts->driver == NULL
+                      ? json_object()
+                      : json_pack("{s:s?, s:s, s:s?, s:f}", "gpu", comm->device_name, "gpu_driver", facts->driver,
+                                  "memory", comm->memory, "compile_ms", comm->compile_ms);
+    bool whole = about != NULL && json_object_update(about, device) == 0 && json_object_update(about, gpu) == 0 &&
+                 json_object_update(about, lists) == 0;
+    json_decref(gpu);
     json_decref(device);
     json_decref(lists);
     if (whole) return about;
@@ -181,6 +207,9 @@ int command_info(int argc, char **argv) {
         {"op", 'o', "OP", parse_op, &o.op, 0, 0, "sum, prod, min, max or avg (default sum)"},
         {"algorithm", 'a', "NAME", parse_algorithm, &o.ranks.algorithm, 0, 0, "force an algorithm"},
         {"device", 0, "DEVICE", parse_device, &o.ranks.device, 0, 0, "auto, host or cuda (default auto)"},
+        {"threads", 't', NULL, NULL, &o.ranks.threads, 0, 0, "ranks are threads of one process"},
+        {"timing", 0, NULL, NULL, &o.timing, 0, 0,
+         "time the way to the first all-reduce instead, kernels to be compiled"},
         {"json", 'j', NULL, NULL, &o.json, 0, 0, "print JSON"},
     };
     const command_line_t line = {
@@ -195,5 +224,9 @@ int command_info(int argc, char **argv) {
     int operand, status = parse_command_line(&line, argc, argv, &operand);
     if (status != PARSE_GO_ON) return status;
     ranks_resolve(&o.ranks);
-    return ranks_run(&o.ranks, info_rank, &o);
+    if (o.timing && (o.json || o.ranks.nranks == 0)) {
+        complain(o.json ? "--timing has no --json" : "--timing starts ranks of its own: expected --nranks");
+        return EXIT_USAGE;
+    }
+    return o.timing ? info_timing(&o.ranks) : ranks_run(&o.ranks, info_rank, &o);
 }

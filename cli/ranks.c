@@ -80,8 +80,7 @@ bool rank_agree(rank_t *self, uint64_t *value) {
     return rank_all_reduce_host(self, value, 1, ONEHOP_UINT64, ONEHOP_SUM);
 }
 
-bool rank_meet(rank_t *self) {
-    if (!self->threads) return true;
+static bool meet(rank_t *self) {
     board_t *board = self->board;
     unsigned meeting = atomic_load(&board->meetings);
     if (atomic_fetch_add(&board->arrived, 1) + 1 == self->nranks) {
@@ -92,8 +91,26 @@ bool rank_meet(rank_t *self) {
     return !board->taken;
 }
 
+bool rank_meet(rank_t *self) { return !self->threads || meet(self); }
+
+static int64_t now_ns(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* A GPU is opened first, if it is known which. */
+static bool start_clock(rank_t *self, int gpu) {
+    if ((gpu >= 0 && !device_open(self, gpu)) || !meet(self)) return false;
+    self->begun_ns = now_ns();
+    return true;
+}
+
 static bool run_rank(rank_t *self, const onehop_config_t *config, rank_fn body, void *ctx) {
-    if (!rank_try(self, onehop_comm_create(config, &self->comm))) return false;
+    if (!rank_try(self, onehop_comm_create(config, &self->comm))) {
+        device_leave(self);
+        return false;
+    }
     self->rank = onehop_comm_rank(self->comm);
     self->nranks = onehop_comm_nranks(self->comm);
     bool good = device_enter(self) && body(self, ctx);
@@ -140,11 +157,7 @@ typedef struct crew {
     pid_t killed_pid;
 } crew_t;
 
-static int64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
+static int64_t now_ms(void) { return now_ns() / 1000000; }
 
 _Noreturn static void be_rank(rank_t *self, const crew_t *crew, const ranks_t *ranks, onehop_config_t config,
                               rank_fn body, void *ctx) {
@@ -152,6 +165,7 @@ _Noreturn static void be_rank(rank_t *self, const crew_t *crew, const ranks_t *r
     if (getppid() != crew->parent) _exit(EXIT_FAILED); /* it died before we asked */
     int gpus = gpus_to_choose_from(ranks);
     if (gpus > 0) config.device_index = self->rank % gpus;
+    if (ranks->timed && !start_clock(self, config.device_index)) exit(EXIT_FAILED);
     exit(run_rank(self, &config, body, ctx) ? EXIT_OK : EXIT_FAILED);
 }
 
@@ -279,27 +293,45 @@ static void put_into_environment(const ranks_t *ranks) {
     setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
 }
 
-static int run_threads(const ranks_t *ranks, rank_fn body, void *ctx, board_t *board) {
+/* The ranks' communicators, made by this thread; on failure complains, and leaves no GPU open. */
+static bool make_local(const ranks_t *ranks, thread_rank_t *all) {
     onehop_comm_t *comms[ONEHOP_MAX_RANKS];
-    thread_rank_t all[ONEHOP_MAX_RANKS];
-    int indices[ONEHOP_MAX_RANKS], gpus;
-    put_into_environment(ranks);
-    gpus = gpus_to_choose_from(ranks);
-    for (int r = 0; r < ranks->nranks && gpus > 0; r++) indices[r] = r % gpus;
-    if (onehop_comm_create_local(ranks->nranks, gpus > 0 ? indices : NULL, ranks->device, comms) != ONEHOP_SUCCESS) {
+    int indices[ONEHOP_MAX_RANKS], gpus = gpus_to_choose_from(ranks), n = ranks->nranks;
+    bool good = true;
+    for (int r = 0; r < n && gpus > 0; r++) indices[r] = r % gpus;
+    for (int r = 0; r < n && gpus > 0 && ranks->timed && good; r++) good = device_open(&all[r].rank, indices[r]);
+    int64_t begun = now_ns();
+    if (!good) {
+        complain("%s", all[0].rank.board->text);
+    } else if (onehop_comm_create_local(n, gpus > 0 ? indices : NULL, ranks->device, comms) != ONEHOP_SUCCESS) {
         complain("%s", onehop_last_error());
-        return EXIT_FAILED;
+        good = false;
     }
+    for (int r = 0; r < n; r++) {
+        if (!good) device_leave(&all[r].rank);
+        all[r].rank.begun_ns = begun;
+        all[r].rank.comm = good ? comms[r] : NULL;
+    }
+    return good;
+}
+
+static int run_threads(const ranks_t *ranks, rank_fn body, void *ctx, board_t *board) {
+    thread_rank_t all[ONEHOP_MAX_RANKS];
+    for (int r = 0; r < ranks->nranks; r++) {
+        rank_t self = {.rank = r, .nranks = ranks->nranks, .board = board, .threads = true};
+        all[r] = (thread_rank_t){.rank = self, .body = body, .ctx = ctx};
+    }
+    put_into_environment(ranks);
+    if (!make_local(ranks, all)) return EXIT_FAILED;
     int started = 0;
     bool good = true;
     for (int r = 0; r < ranks->nranks; r++) {
-        rank_t self = {.rank = r, .nranks = ranks->nranks, .comm = comms[r], .board = board, .threads = true};
-        all[r] = (thread_rank_t){.rank = self, .body = body, .ctx = ctx};
         if (started == r && pthread_create(&all[r].thread, NULL, be_thread, &all[r]) == 0) {
             started++;
         } else {
-            good = rank_fail(&self, "no thread can be started for it");
-            onehop_comm_destroy(comms[r]); /* which frees the ranks that were started */
+            good = rank_fail(&all[r].rank, "no thread can be started for it");
+            onehop_comm_destroy(all[r].rank.comm); /* which frees the ranks that were started */
+            device_leave(&all[r].rank);
         }
     }
     for (int r = 0; r < started; r++) {

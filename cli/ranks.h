@@ -15,6 +15,7 @@ typedef struct ranks {
     onehop_device_t device;
     const char *algorithm; /* NULL: as ONEHOP_ALGORITHM says */
     int timeout_ms;        /* 0: as ONEHOP_TIMEOUT_MS says */
+    bool timed;            /* note when the making of the communicator begins, on all ranks at once, GPUs at hand */
 } ranks_t;
 
 /* Fills in what was not given: the launcher's environment if there is one, else as many ranks as processors (2 to 8).
@@ -29,6 +30,7 @@ typedef struct rank {
     bool threads;        /* of one process, which may share a GPU */
     struct gpu *gpu;     /* the rank's stream is here; NULL on the host */
     void *staging;       /* memory on the GPU for device.c */
+    int64_t begun_ns;    /* when its communicator was asked for, if that is timed */
 } rank_t;
 
 /*

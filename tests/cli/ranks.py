@@ -256,6 +256,14 @@ class Info(Case):
         for table in tables:
             self.assertEqual([int(line.split()[0]) for line in table.splitlines()[1:] if line], sizes)
 
+    def test_timing(self):
+        for more in ([], ["--threads"]):
+            done = onehop("info", "-n", 3, "--timing", *more, env=environment(TMPDIR=self.folder))
+            self.assert_good(done)
+            self.assertRegex(done.stdout, r"^first all-reduce of 3 ranks on host, kernels to be compiled: \d+\.\d ms "
+                                          r"from onehop_comm_create\nfirst .* kernels at hand: \d+\.\d ms from .*\n$")
+            self.assertEqual(list(self.folder.iterdir()), [])
+
     def test_forced_algorithm(self):
         done = onehop("info", "-n", 2, "--json", "--algorithm", "two_shot", "--dtype", "int8", "--op", "max")
         self.assert_good(done)
