@@ -44,7 +44,8 @@ typedef struct oh_kernel_args {
     unsigned char *workspace[OH_GPU_RANKS]; /* of every rank */
     unsigned char *control;                 /* this rank's oh_control_t, in the host's memory */
     unsigned long long timeout_ns;          /* how long to wait for a peer */
-    unsigned int aligned;                   /* send and recv are aligned for whole units */
+    unsigned long long units;               /* of the message, as the kernel cuts it */
+    unsigned int steps;                     /* of every team */
 } oh_kernel_args_t;
 
 /* What a kernel that gave up says. */

@@ -178,37 +178,44 @@ OH_DEVICE oh_packet_t oh_sum_end(const oh_sum_t *sum) {
 
 /* ---- units in the caller's buffers ---- */
 
-/* Whole and aligned units move in one access, or three; others element by element. */
+/*
+ * OH_WHOLE: every unit is whole, and aligned for a few wide accesses. Otherwise units move element by element, in a
+ * kernel of its own: so much code would slow down those that do not need it.
+ */
+#if OH_WHOLE
+OH_DEVICE oh_packet_t oh_load_unit(const oh_kernel_args_t &a, oh_u64 unit) {
+    const unsigned char *from = (const unsigned char *)a.send + unit * OH_UNIT;
+#if OH_UNIT == 16
+    return *(const oh_packet_t *)from;
+#else
+    oh_packet_t value = {{0, 0, 0, 0}};
+#pragma unroll
+    for (int w = 0; w < OH_UNIT / 4; w++) value.word[w] = ((const oh_u32 *)from)[w];
+    return value;
+#endif
+}
+
+OH_DEVICE void oh_store_unit(const oh_kernel_args_t &a, oh_u64 unit, const oh_packet_t &value) {
+    unsigned char *to = (unsigned char *)a.recv + unit * OH_UNIT;
+#if OH_UNIT == 16
+    *(oh_packet_t *)to = value;
+#else
+#pragma unroll
+    for (int w = 0; w < OH_UNIT / 4; w++) ((oh_u32 *)to)[w] = value.word[w];
+#endif
+}
+#else
 OH_DEVICE oh_packet_t oh_load_unit(const oh_kernel_args_t &a, oh_u64 unit) {
     const unsigned char *from = (const unsigned char *)a.send + unit * OH_UNIT;
     const oh_u64 left = a.count - unit * OH_LANES;
+    const int bytes = (int)(left < OH_LANES ? left : OH_LANES) * OH_ELEMENT;
     oh_packet_t value = {{0, 0, 0, 0}};
-    if (a.aligned && left >= OH_LANES) {
-#if OH_UNIT == 16
-        value = *(const oh_packet_t *)from;
-#else
-#pragma unroll
-        for (int w = 0; w < OH_UNIT / 4; w++) value.word[w] = ((const oh_u32 *)from)[w];
-#endif
-        return value;
-    }
 #pragma unroll 1
-    for (int i = OH_LANES - 1; i >= 0; i--) {
-        oh_u64 bits = 0;
-        if ((oh_u64)i < left) {
+    for (int b = bytes - 1; b >= 0; b--) {
+        /* The packet moves up by one byte, and this one comes in below. */
 #pragma unroll
-            for (int b = 0; b < OH_ELEMENT; b++) bits |= (oh_u64)from[i * OH_ELEMENT + b] << 8 * b;
-        }
-        /* The packet moves up by one element, and this one comes in below. */
-        if (OH_ELEMENT == 8) {
-            value.word[3] = value.word[1], value.word[2] = value.word[0];
-            value.word[1] = (oh_u32)(bits >> 32), value.word[0] = (oh_u32)bits;
-        } else {
-            const int by = OH_ELEMENT == 8 ? 0 : 8 * OH_ELEMENT;
-#pragma unroll
-            for (int w = 3; w > 0; w--) value.word[w] = __funnelshift_lc(value.word[w - 1], value.word[w], by);
-            value.word[0] = by == 32 ? (oh_u32)bits : value.word[0] << by % 32 | (oh_u32)bits;
-        }
+        for (int w = 3; w > 0; w--) value.word[w] = __funnelshift_l(value.word[w - 1], value.word[w], 8);
+        value.word[0] = value.word[0] << 8 | from[b];
     }
     return value;
 }
@@ -216,15 +223,6 @@ OH_DEVICE oh_packet_t oh_load_unit(const oh_kernel_args_t &a, oh_u64 unit) {
 OH_DEVICE void oh_store_unit(const oh_kernel_args_t &a, oh_u64 unit, oh_packet_t value) {
     unsigned char *to = (unsigned char *)a.recv + unit * OH_UNIT;
     const oh_u64 left = a.count - unit * OH_LANES;
-    if (a.aligned && left >= OH_LANES) {
-#if OH_UNIT == 16
-        *(oh_packet_t *)to = value;
-#else
-#pragma unroll
-        for (int w = 0; w < OH_UNIT / 4; w++) ((oh_u32 *)to)[w] = value.word[w];
-#endif
-        return;
-    }
     const int bytes = (int)(left < OH_LANES ? left : OH_LANES) * OH_ELEMENT;
 #pragma unroll 1
     for (int b = 0; b < bytes; b++) {
@@ -234,7 +232,6 @@ OH_DEVICE void oh_store_unit(const oh_kernel_args_t &a, oh_u64 unit, oh_packet_t
         value.word[3] >>= 8;
     }
 }
-
-OH_DEVICE oh_u64 oh_units(const oh_kernel_args_t &a) { return (a.count + OH_LANES - 1) / OH_LANES; }
+#endif
 
 #endif

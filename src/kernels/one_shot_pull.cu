@@ -8,17 +8,13 @@
  */
 #include "kernels/page.h"
 
-enum { HALF = OH_PAGE_UNITS / 2 };
-
 extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    const oh_u64 units = oh_units(a), round = (oh_u64)HALF * gridDim.x;
-    const oh_u32 steps = (oh_u32)((units + round - 1) / round);
-    oh_u32 barrier = oh_begin(a, 0, steps + 1).barriers;
+    oh_u32 barrier = oh_begin(a, 0, a.steps + 1).barriers;
     if (!oh_meet(a, ++barrier)) return;
-    for (oh_u32 i = 0; i < steps; i++) {
-        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * HALF;
-        const int half = (int)(i % 2) * HALF,
-                  length = first >= units ? 0 : (int)(units - first < HALF ? units - first : HALF);
+    for (oh_u32 i = 0; i < a.steps; i++) {
+        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_PART;
+        const int half = (int)(i % 2) * OH_PART;
+        const int length = first >= a.units ? 0 : (int)(a.units - first < OH_PART ? a.units - first : OH_PART);
         for (int u = (int)threadIdx.x; u < length; u += (int)blockDim.x) {
             *oh_page(a, OH_RANK, half + u) = oh_load_unit(a, first + u);
         }

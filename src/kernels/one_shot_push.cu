@@ -11,24 +11,26 @@
 #include "kernels/packet.h"
 
 typedef struct row {
-    oh_u64 unit[OH_K];
-    bool inside[OH_K]; /* the message */
-    bool present[OH_K];
+    oh_u64 unit; /* the first of this thread; the others follow a block's threads apart */
+    oh_u32 left; /* units of the message from there on */
+    bool all;    /* take part beyond them too */
     oh_packet_t own[OH_K];
 } row_t;
 
-OH_DEVICE void put_row(const oh_kernel_args_t &a, oh_u64 units, bool all, oh_u32 step, oh_u32 i, row_t *row) {
+OH_DEVICE bool inside(const row_t *row, int k) { return k * blockDim.x < row->left; }
+
+OH_DEVICE void put_row(const oh_kernel_args_t &a, oh_u32 step, oh_u32 i, row_t *row) {
+    row->unit = ((oh_u64)i * gridDim.x + blockIdx.x) * (OH_K * blockDim.x) + threadIdx.x;
+    row->left = oh_left(a, row->unit);
+    row->all = a.steps > 1;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        row->unit[k] = (((oh_u64)i * gridDim.x + blockIdx.x) * OH_K + k) * blockDim.x + threadIdx.x;
-        row->inside[k] = row->unit[k] < units;
-        row->present[k] = all || row->inside[k];
         row->own[k] = oh_packet_t{{0, 0, 0, 0}};
-        if (row->inside[k]) row->own[k] = oh_load_unit(a, row->unit[k]);
+        if (inside(row, k)) row->own[k] = oh_load_unit(a, row->unit + k * blockDim.x);
     }
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        if (row->present[k]) oh_put_all(a, OH_SCATTER, step, k, oh_seal(row->own[k]));
+        if (row->all || inside(row, k)) oh_put_all(a, OH_SCATTER, step, k, oh_seal(row->own[k]));
     }
 }
 
@@ -37,29 +39,26 @@ OH_DEVICE bool reduce_row(const oh_kernel_args_t &a, oh_u32 step, const row_t *r
     oh_packet_t packet[OH_K][OH_ROOM];
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) present[k][p] = row->present[k];
+        for (int p = 0; p < OH_PEERS; p++) present[k][p] = row->all || inside(row, k);
     }
     if (!oh_take(a, OH_SCATTER, step, present, packet)) return false;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        if (row->inside[k]) oh_store_unit(a, row->unit[k], oh_reduce(row->own[k], packet[k]));
+        if (inside(row, k)) oh_store_unit(a, row->unit + k * blockDim.x, oh_reduce(row->own[k], packet[k]));
     }
     return true;
 }
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    const oh_u64 units = oh_units(a), round = (oh_u64)OH_K * blockDim.x * gridDim.x;
-    const oh_u32 steps = (oh_u32)((units + round - 1) / round);
-    const oh_u32 first = oh_begin(a, steps, 0).exchanges;
-    const bool all = steps > 1;
+    const oh_u32 first = oh_begin(a, a.steps, 0).exchanges;
     row_t row;
-    put_row(a, units, all, first, 0, &row);
-    for (oh_u32 i = 0; i + 1 < steps; i++) {
+    put_row(a, first, 0, &row);
+    for (oh_u32 i = 0; i + 1 < a.steps; i++) {
         row_t next;
         if (i > 0) oh_fence_sys();
-        put_row(a, units, all, first + i + 1, i + 1, &next);
+        put_row(a, first + i + 1, i + 1, &next);
         if (!reduce_row(a, first + i, &row)) return;
         row = next;
     }
-    reduce_row(a, first + steps - 1, &row);
+    reduce_row(a, first + a.steps - 1, &row);
 }

@@ -64,11 +64,17 @@ OH_DEVICE bool oh_full(const oh_packet_t &packet) {
     return packet.word[3] != OH_EMPTY || (OH_SENTINEL && OH_DTYPE == OH_FLOAT64 && packet.word[2] != 0);
 }
 
+/* What is left of the message from `unit` on, as far as one step can reach. */
+OH_DEVICE oh_u32 oh_left(const oh_kernel_args_t &a, oh_u64 unit) {
+    if (unit >= a.units) return 0;
+    return a.units - unit < 0xffffffffu ? (oh_u32)(a.units - unit) : 0xffffffffu;
+}
+
 /* This thread's first place in slot `step` of rank `owner`'s mailbox, for packets from its peer number `index`. */
 OH_DEVICE unsigned char *oh_place(const oh_kernel_args_t &a, int owner, int ring, oh_u32 step, int index) {
-    const oh_u64 slot = (oh_u64)(ring * OH_RING) + step % OH_RING;
-    const oh_u64 row = ((slot * OH_PEERS + index) * OH_TEAMS + blockIdx.x) * OH_SLOT_PACKETS;
-    return a.workspace[owner] + OH_PACKETS_AT + (row + threadIdx.x) * OH_PACKET;
+    const oh_u32 slot = (oh_u32)(ring * OH_RING) + step % OH_RING;
+    const oh_u32 row = ((slot * OH_PEERS + (oh_u32)index) * OH_TEAMS + blockIdx.x) * OH_SLOT_PACKETS;
+    return a.workspace[owner] + OH_PACKETS_AT + (oh_u64)(row + threadIdx.x) * OH_PACKET;
 }
 
 /* A thread's packets of a step lie a block's threads apart. */

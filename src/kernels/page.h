@@ -19,6 +19,7 @@
 #include "kernels/element.h"
 #include "kernels/team.h"
 
+/* OH_PART, units: a page is made of pieces of this size, as the algorithm says. */
 enum { OH_PAGE_UNITS = OH_PAGE_BYTES / OH_UNIT };
 
 /* Unit `index` of rank's page for this team. */

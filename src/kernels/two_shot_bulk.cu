@@ -9,59 +9,57 @@
  */
 #include "kernels/page.h"
 
-enum { PART = OH_PAGE_UNITS / (2 * OH_ROOM), GATHER = OH_ROOM * PART };
+enum { GATHER = OH_ROOM * OH_PART };
 
-OH_DEVICE void scatter(const oh_kernel_args_t &a, oh_u64 units, oh_u64 first) {
-    for (int u = (int)threadIdx.x; u < PART; u += (int)blockDim.x) {
+OH_DEVICE void scatter(const oh_kernel_args_t &a, oh_u64 first) {
+    for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
             const int peer = oh_peer(p);
-            const oh_u64 unit = first + peer * PART + u;
-            if (unit < units) *oh_page(a, peer, oh_peer_index(OH_RANK, peer) * PART + u) = oh_load_unit(a, unit);
+            const oh_u64 unit = first + peer * OH_PART + u;
+            if (unit < a.units) *oh_page(a, peer, oh_peer_index(OH_RANK, peer) * OH_PART + u) = oh_load_unit(a, unit);
         }
     }
 }
 
-OH_DEVICE void reduce(const oh_kernel_args_t &a, oh_u64 units, oh_u64 first) {
-    for (int u = (int)threadIdx.x; u < PART; u += (int)blockDim.x) {
-        const oh_u64 unit = first + OH_RANK * PART + u;
-        if (unit >= units) continue;
+OH_DEVICE void reduce(const oh_kernel_args_t &a, oh_u64 first) {
+    for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
+        const oh_u64 unit = first + OH_RANK * OH_PART + u;
+        if (unit >= a.units) continue;
         const oh_packet_t *from[OH_NRANKS];
 #pragma unroll
         for (int r = 0; r < OH_NRANKS; r++) {
-            from[r] = oh_page(a, OH_RANK, oh_peer_index(r, OH_RANK) % OH_ROOM * PART + u);
+            from[r] = oh_page(a, OH_RANK, oh_peer_index(r, OH_RANK) % OH_ROOM * OH_PART + u);
         }
         const oh_packet_t result = oh_reduce_from(from, oh_load_unit(a, unit));
         oh_store_unit(a, unit, result);
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
             const int peer = oh_peer(p);
-            *oh_page(a, peer, GATHER + oh_peer_index(OH_RANK, peer) * PART + u) = result;
+            *oh_page(a, peer, GATHER + oh_peer_index(OH_RANK, peer) * OH_PART + u) = result;
         }
     }
 }
 
-OH_DEVICE void gather(const oh_kernel_args_t &a, oh_u64 units, oh_u64 first) {
-    for (int u = (int)threadIdx.x; u < PART; u += (int)blockDim.x) {
+OH_DEVICE void gather(const oh_kernel_args_t &a, oh_u64 first) {
+    for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            const oh_u64 unit = first + oh_peer(p) * PART + u;
-            if (unit < units) oh_store_unit(a, unit, *oh_page(a, OH_RANK, GATHER + p * PART + u));
+            const oh_u64 unit = first + oh_peer(p) * OH_PART + u;
+            if (unit < a.units) oh_store_unit(a, unit, *oh_page(a, OH_RANK, GATHER + p * OH_PART + u));
         }
     }
 }
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    const oh_u64 units = oh_units(a), round = (oh_u64)OH_NRANKS * PART * gridDim.x;
-    const oh_u32 steps = (oh_u32)((units + round - 1) / round);
-    oh_u32 barrier = oh_begin(a, 0, 2 * steps + 1).barriers;
+    oh_u32 barrier = oh_begin(a, 0, 2 * a.steps + 1).barriers;
     if (!oh_meet(a, ++barrier)) return;
-    for (oh_u32 i = 0; i < steps; i++) {
-        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * PART;
-        scatter(a, units, first);
+    for (oh_u32 i = 0; i < a.steps; i++) {
+        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * OH_PART;
+        scatter(a, first);
         if (!oh_meet(a, ++barrier)) return;
-        reduce(a, units, first);
+        reduce(a, first);
         if (!oh_meet(a, ++barrier)) return;
-        gather(a, units, first);
+        gather(a, first);
     }
 }

@@ -8,22 +8,20 @@
  */
 #include "kernels/page.h"
 
-enum { PART = OH_PAGE_UNITS / (OH_NRANKS + 1), RESULT = OH_NRANKS * PART };
+enum { RESULT = OH_NRANKS * OH_PART };
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    const oh_u64 units = oh_units(a), round = (oh_u64)OH_NRANKS * PART * gridDim.x;
-    const oh_u32 steps = (oh_u32)((units + round - 1) / round);
-    oh_u32 barrier = oh_begin(a, 0, 2 * steps + 1).barriers;
+    oh_u32 barrier = oh_begin(a, 0, 2 * a.steps + 1).barriers;
     if (!oh_meet(a, ++barrier)) return;
-    for (oh_u32 i = 0; i < steps; i++) {
-        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * PART;
-        for (int u = (int)threadIdx.x; u < OH_NRANKS * PART; u += (int)blockDim.x) {
-            if (first + u < units) *oh_page(a, OH_RANK, u) = oh_load_unit(a, first + u);
+    for (oh_u32 i = 0; i < a.steps; i++) {
+        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * OH_PART;
+        for (int u = (int)threadIdx.x; u < OH_NRANKS * OH_PART; u += (int)blockDim.x) {
+            if (first + u < a.units) *oh_page(a, OH_RANK, u) = oh_load_unit(a, first + u);
         }
         if (!oh_meet(a, ++barrier)) return;
-        for (int u = (int)threadIdx.x; u < PART; u += (int)blockDim.x) {
-            const int at = OH_RANK * PART + u;
-            if (first + at >= units) continue;
+        for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
+            const int at = OH_RANK * OH_PART + u;
+            if (first + at >= a.units) continue;
             const oh_packet_t *from[OH_NRANKS];
 #pragma unroll
             for (int r = 0; r < OH_NRANKS; r++) from[r] = oh_page(a, r, at);
@@ -32,11 +30,11 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __g
             oh_store_unit(a, first + at, result);
         }
         if (!oh_meet(a, ++barrier)) return;
-        for (int u = (int)threadIdx.x; u < PART; u += (int)blockDim.x) {
+        for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
 #pragma unroll
             for (int p = 0; p < OH_PEERS; p++) {
-                const int peer = oh_peer(p), at = peer * PART + u;
-                if (first + at < units) oh_store_unit(a, first + at, *oh_page(a, peer, RESULT + u));
+                const int peer = oh_peer(p), at = peer * OH_PART + u;
+                if (first + at < a.units) oh_store_unit(a, first + at, *oh_page(a, peer, RESULT + u));
             }
         }
     }

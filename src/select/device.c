@@ -98,21 +98,32 @@ size_t oh_device_unit_bytes(oh_device_algorithm_t algorithm, onehop_dtype_t dtyp
 
 static size_t divide_up(size_t a, size_t b) { return (a + b - 1) / b; }
 
+size_t oh_device_part_units(oh_device_algorithm_t algorithm, int nranks, size_t page_bytes) {
+    size_t units = page_bytes / OH_PACKET, n = (size_t)nranks, peers = n > 1 ? n - 1 : 1;
+    switch (algorithm) {
+    case OH_ONE_SHOT_PULL: return units / 2;
+    case OH_TWO_SHOT_PULL: return units / (n + 1);
+    case OH_TWO_SHOT_BULK: return units / (2 * peers);
+    default: return 0;
+    }
+}
+
 /* Units that one block moves in a step. */
 static size_t step_units(const oh_device_question_t *q, const oh_device_row_t *row) {
     const oh_device_algorithm_info_t *info = &oh_device_algorithms[row->algorithm];
-    size_t parts = info->parts ? (size_t)q->nranks : 1;
-    if (info->packets) return parts * (size_t)row->packets * (size_t)row->threads;
-    return q->page_bytes / OH_PACKET / 2; /* about: a page has two halves, or parts */
+    size_t each = info->packets ? (size_t)row->packets * (size_t)row->threads
+                                : oh_device_part_units(row->algorithm, q->nranks, q->page_bytes);
+    return info->parts ? each * (size_t)q->nranks : each;
 }
 
 /* As few steps as the bound on blocks allows, and then as few blocks as these steps need: all have as much to do. */
-static int count_blocks(const oh_device_question_t *q, const oh_device_row_t *row, size_t units) {
+static void divide_work(const oh_device_question_t *q, const oh_device_row_t *row, oh_device_plan_t *plan) {
     size_t most = (size_t)(row->blocks < q->teams ? row->blocks : q->teams);
     if (q->max_blocks > 0 && (size_t)q->max_blocks < most) most = (size_t)q->max_blocks;
     if (q->share > 1) most = most > (size_t)q->share ? most / (size_t)q->share : 1;
-    size_t shares = divide_up(units, step_units(q, row)), steps = divide_up(shares, most);
-    return steps == 0 ? 1 : (int)divide_up(shares, steps);
+    size_t shares = divide_up(plan->units, step_units(q, row)), steps = divide_up(shares, most);
+    plan->steps = (unsigned)steps;
+    plan->blocks = steps == 0 ? 1 : (int)divide_up(shares, steps);
 }
 
 oh_device_plan_t oh_device_select(const oh_device_question_t *q, char *reason) {
@@ -126,8 +137,9 @@ oh_device_plan_t oh_device_select(const oh_device_question_t *q, char *reason) {
         while (row.packets > 1 && row.packets * row.threads > q->slot_packets) row.packets /= 2;
         if (row.threads > q->slot_packets) row.threads = q->slot_packets;
     }
-    size_t units = divide_up(bytes, oh_device_unit_bytes(row.algorithm, q->dtype, q->op));
-    oh_device_plan_t plan = {row.algorithm, row.packets, row.threads, count_blocks(q, &row, units)};
+    oh_device_plan_t plan = {.algorithm = row.algorithm, .packets = row.packets, .threads = row.threads};
+    plan.units = divide_up(bytes, oh_device_unit_bytes(row.algorithm, q->dtype, q->op));
+    divide_work(q, &row, &plan);
     if (reason != NULL) {
         snprintf(reason, sizeof((onehop_choice_t *)0)->reason,
                  "%stable for %d ranks: %s from %zu bytes, %d packets a thread",

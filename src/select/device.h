@@ -34,6 +34,8 @@ typedef struct oh_device_plan {
     oh_device_algorithm_t algorithm;
     int packets; /* of a thread in one step: 1, 2 or 4; 1 where data do not travel in packets */
     int threads, blocks;
+    size_t units;   /* of the message, as the kernel cuts it */
+    unsigned steps; /* of every block */
 } oh_device_plan_t;
 
 /* What the configuration forces: "auto"; an algorithm's name; or, for measuring, "name:packets:threads:blocks". */
@@ -59,6 +61,9 @@ typedef struct oh_device_question {
 
 /* `reason`, OH_REASON_TEXT bytes, receives why; NULL where nobody asks. */
 oh_device_plan_t oh_device_select(const oh_device_question_t *question, char *reason);
+
+/* Units of a page's pieces: halves, or parts of inputs and results. 0 where data travel in packets. */
+size_t oh_device_part_units(oh_device_algorithm_t algorithm, int nranks, size_t page_bytes);
 
 /* Bytes of the message in one unit of work: a packet's load, or 16. */
 size_t oh_device_unit_bytes(oh_device_algorithm_t algorithm, onehop_dtype_t dtype, onehop_op_t op);

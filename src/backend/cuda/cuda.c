@@ -42,11 +42,11 @@ static oh_device_plan_t make_plan(const oh_gpu_backend_t *gpu, size_t count, one
     return oh_device_select(&question, reason);
 }
 
-/* What whole units need: 16-byte accesses, or three or two of 4 bytes. */
-static bool is_aligned(const oh_request_t *request, oh_device_algorithm_t algorithm) {
-    size_t unit = oh_device_unit_bytes(algorithm, request->dtype, request->op),
-           need = unit == OH_PACKET ? OH_PACKET : 4;
-    return (((uintptr_t)request->sendbuf | (uintptr_t)request->recvbuf) & (need - 1)) == 0;
+/* Whether units can be moved whole: wide accesses to both buffers, and no rest at the end. */
+static bool is_whole(const oh_request_t *request, oh_device_algorithm_t algorithm) {
+    size_t unit = oh_device_unit_bytes(algorithm, request->dtype, request->op), need = unit == OH_PACKET ? unit : 4;
+    bool aligned = (((uintptr_t)request->sendbuf | (uintptr_t)request->recvbuf) & (need - 1)) == 0;
+    return aligned && (request->count << oh_dtype_shift(request->dtype)) % unit == 0;
 }
 
 static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request, const oh_device_plan_t *plan,
@@ -55,7 +55,8 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
     args.send = request->sendbuf;
     args.recv = request->recvbuf;
     args.count = request->count;
-    args.aligned = is_aligned(request, plan->algorithm);
+    args.units = plan->units;
+    args.steps = plan->steps;
     CUlaunchAttribute dependent = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
                                    .value.programmaticStreamSerializationAllowed = 1};
     CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,
@@ -75,11 +76,11 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
 
 static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *request) {
     oh_device_plan_t plan = make_plan(gpu, request->count, request->dtype, request->op, NULL);
-    CUfunction *function =
-        &gpu->kernels[request->dtype][request->op].function[plan.algorithm][oh_packet_choice(plan.packets)];
-    if (*function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, &plan));
+    oh_gpu_kernel_t *kernel = &gpu->kernels[request->dtype][request->op][plan.algorithm][oh_packet_choice(plan.packets)]
+                                           [is_whole(request, plan.algorithm)];
+    if (kernel->function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, &plan));
     atomic_fetch_add_explicit(&gpu->operations, 1, memory_order_relaxed);
-    return launch(gpu, request, &plan, *function);
+    return launch(gpu, request, &plan, kernel->function);
 }
 
 static onehop_result_t run(oh_backend_t *backend, const oh_request_t *request) {

@@ -31,11 +31,14 @@
 
 enum { OH_PACKET_CHOICES = 3 }; /* 1, 2, 4 packets a thread */
 
-/* What one (dtype, op) has loaded; NULL where it has not. */
-typedef struct oh_gpu_kernels {
-    CUmodule module[OH_DEVICE_ALGORITHMS][OH_PACKET_CHOICES];
-    CUfunction function[OH_DEVICE_ALGORITHMS][OH_PACKET_CHOICES];
-} oh_gpu_kernels_t;
+/* A kernel; NULL until it is loaded. */
+typedef struct oh_gpu_kernel {
+    CUmodule module;
+    CUfunction function;
+} oh_gpu_kernel_t;
+
+/* The last index: whether all units are whole and aligned (kernels/element.h). */
+typedef oh_gpu_kernel_t oh_gpu_kernels_t[OH_DEVICE_ALGORITHMS][OH_PACKET_CHOICES][2];
 
 typedef struct oh_gpu_backend {
     oh_backend_t backend;
@@ -70,7 +73,10 @@ typedef struct oh_gpu_backend {
     bool watching, stop;
 } oh_gpu_backend_t;
 
-/* Loads what (dtype, op) needs, unless it is there. The context is current. Legal during a capture. */
+/*
+ * Loads what messages of any size of (dtype, op) need, and what this plan does. The context is current. Legal during a
+ * capture. Collective where ranks share a GPU.
+ */
 onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op,
                                     const oh_device_plan_t *plan);
 void oh_gpu_kernels_unload(oh_gpu_backend_t *gpu);
