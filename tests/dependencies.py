@@ -39,6 +39,7 @@ GENERATED = {"cli": {"commit.h"}}
 # Who sees more, and why.
 INSIDERS = {
     "bench/reduce_bench.c": "times the reductions of one core, which no public call does alone",
+    "cli/gpu_state.h": "allocates and times on GPUs as any program does, through the library's table of the driver",
 }
 
 # Symbols that may live in writable memory, and why.
