@@ -2,7 +2,7 @@
 /*
  * `onehop bench` on GPUs. Operations go over four pairs of buffers in turn, so that none finds its own data where it
  * left them. The clock is the GPU's: events before and after a graph of operations, or a series of calls. Before the
- * first event all ranks meet in an all-reduce, which no rank's GPU reaches before all that follows is asked for.
+ * first event all ranks meet in an all-reduce, which no rank's GPU reaches before its graph is asked for.
  * NCCL is measured in the same way, in turn with us.
  */
 #include <math.h>
@@ -164,11 +164,11 @@ static bool refill(bench_t *bench, const subject_t *s) {
     return rank_gpu(bench->rank, good);
 }
 
-/* All ranks begin at once. */
+/* All ranks begin at once; a graph when it has been asked for, calls while they are being made. */
 static bool begin(bench_t *bench, const subject_t *s) {
     rank_t *rank = bench->rank;
     const bench_options_t *o = bench->options;
-    return refill(bench, s) && rank_gpu(rank, gpu_delay(rank->gpu, DELAY_US)) &&
+    return refill(bench, s) && (!uses_graphs(bench) || rank_gpu(rank, gpu_delay(rank->gpu, DELAY_US))) &&
            rank_try(rank, onehop_all_reduce(NULL, NULL, 0, o->dtype, o->op, rank->comm, gpu_stream(rank->gpu))) &&
            rank_gpu(rank, gpu_mark_start(rank->gpu));
 }

@@ -238,7 +238,7 @@ static bool run_once(check_sweep_t *sweep, int nranks, const char *algorithm) {
     sweep->passed += totals->passed;
     sweep->failed += totals->failed;
     if (totals->was_first) {
-        printf("%2d ranks  %-12s %10" PRIu64 " passed %10" PRIu64 " failed\n", totals->nranks, algorithm,
+        printf("%2d ranks  %-13s %10" PRIu64 " passed %10" PRIu64 " failed\n", totals->nranks, algorithm,
                totals->passed, totals->failed);
     }
     fflush(stdout);

@@ -64,12 +64,12 @@ static void print_choices(const facts_t *facts, int registered) {
     bool gpu = facts->driver != NULL;
     printf("\n%s %s, %s buffers\n", onehop_dtype_string(facts->options->dtype), onehop_op_string(facts->options->op),
            registered ? "registered" : "ordinary");
-    printf("%10s  %-12s %10s  %s%s\n", "bytes", "algorithm", "chunk", gpu ? "grid        " : "", "why");
+    printf("%10s  %-13s %10s  %s%s\n", "bytes", "algorithm", "chunk", gpu ? "grid        " : "", "why");
     for (int i = 0; i < SIZES; i++) {
         const onehop_choice_t *choice = &facts->choices[registered][i];
         char grid[32] = "";
         if (gpu) snprintf(grid, sizeof grid, "%d x %d", choice->blocks, choice->threads);
-        printf("%10zu  %-12s %10zu  %-*s%s\n", size_of(i), choice->algorithm, choice->chunk_bytes, gpu ? 12 : 0, grid,
+        printf("%10zu  %-13s %10zu  %-*s%s\n", size_of(i), choice->algorithm, choice->chunk_bytes, gpu ? 12 : 0, grid,
                choice->reason);
     }
 }
@@ -104,7 +104,7 @@ static void print_text(const facts_t *facts) {
     }
     printf("\nalgorithms\n");
     for (int i = 0; onehop_algorithm_name(comm->device, i) != NULL; i++) {
-        printf("  %-12s  %s\n", onehop_algorithm_name(comm->device, i), onehop_algorithm_description(comm->device, i));
+        printf("  %-13s  %s\n", onehop_algorithm_name(comm->device, i), onehop_algorithm_description(comm->device, i));
     }
     print_choices(facts, 0);
     if (facts->driver == NULL) print_choices(facts, 1);
