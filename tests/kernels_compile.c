@@ -3,9 +3,9 @@
  * Compiles the kernels for GPUs that need not be here, and fails on warnings, register spills and stack use.
  *
  * usage: kernels_compile [all]
- *     Every algorithm, number of packets, data type and operation for each architecture; the number of ranks and the
- *     rank change from one to the next. With `all`: every number of ranks and every rank too, which takes hours.
- * Exit status 77: there is no NVRTC here; ONEHOP_NVRTC may name it.
+ *     Every algorithm, number of packets, data type and operation, in whole units or not, for each architecture; the
+ *     number of ranks and the rank change from one to the next. With `all`: every number of ranks and every rank too,
+ * which takes hours. Exit status 77: there is no NVRTC here; ONEHOP_NVRTC may name it.
  */
 #include <stdbool.h>
 #include <stdio.h>
@@ -22,7 +22,7 @@
 #include "base/dtype.h"
 #include "select/device.h"
 
-enum { SKIP = 77, OPTIONS = 11, OPTION = 48, THREADS = 64, MULTIPROCESSORS = 132, WORKSPACE = 32 << 20 };
+enum { SKIP = 77, OPTIONS = 13, OPTION = 48, THREADS = 64, MULTIPROCESSORS = 132, WORKSPACE = 32 << 20 };
 
 static const int architectures[] = {80, 90, 100};
 static const int packets[] = {1, 2, 4};
@@ -35,7 +35,7 @@ enum {
 };
 
 typedef struct variant {
-    int architecture, algorithm, packets, dtype, op, nranks, rank;
+    int architecture, algorithm, packets, whole, dtype, op, nranks, rank;
 } variant_t;
 
 typedef struct work {
@@ -98,7 +98,7 @@ static void list(work_t *work, bool all) {
             int choices = oh_device_algorithms[variant.algorithm].packets ? PACKETS : 1;
             for (int k = 0; k < choices; k++) {
                 variant.packets = packets[k];
-                add_types(work, variant, all);
+                for (variant.whole = 0; variant.whole < 2; variant.whole++) add_types(work, variant, all);
             }
         }
     }
@@ -123,28 +123,34 @@ static int describe(const variant_t *v, char options[OPTIONS][OPTION]) {
     define(options, &count, "OH_SLOT_PACKETS", (size_t)sizes.slot_packets);
     define(options, &count, "OH_PAGES_AT", sizes.pages_at);
     define(options, &count, "OH_PAGE_BYTES", sizes.page_bytes);
+    define(options, &count, "OH_PART",
+           oh_device_part_units((oh_device_algorithm_t)v->algorithm, v->nranks, sizes.page_bytes));
+    define(options, &count, "OH_WHOLE", (size_t)v->whole);
     snprintf(options[count++], OPTION, "--ptxas-options=-v");
     return count;
 }
 
 static void complain(work_t *work, const variant_t *v, const char *about, const char *text) {
     atomic_fetch_add(&work->bad, 1);
-    printf("%s: packets %d, rank %d of %d, %s %s, sm_%d: %s\n%s\n", oh_device_algorithms[v->algorithm].name, v->packets,
-           v->rank, v->nranks, onehop_dtype_string((onehop_dtype_t)v->dtype), onehop_op_string((onehop_op_t)v->op),
-           v->architecture, about, text);
+    printf("%s: packets %d%s, rank %d of %d, %s %s, sm_%d: %s\n%s\n", oh_device_algorithms[v->algorithm].name,
+           v->packets, v->whole ? " whole" : "", v->rank, v->nranks, onehop_dtype_string((onehop_dtype_t)v->dtype),
+           onehop_op_string((onehop_op_t)v->op), v->architecture, about, text);
 }
 
 /* The assembler speaks of each function that it made; there must be one, of one kernel. */
 static void judge(work_t *work, const variant_t *v, const char *log) {
-    static const char frame[] = "bytes stack frame",
-                      clean[] = " 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
+    static const char frame[] = "bytes stack frame";
+    static const char clean[] = " 0 bytes stack frame, 0 bytes spill stores, 0 bytes spill loads";
     const char *first = strstr(log, frame), *used = strstr(log, "Used ");
     if (first == NULL || used == NULL || strstr(first + 1, frame) != NULL) {
         complain(work, v, "expected one function", log);
-    } else if (strstr(log, clean) == NULL) {
-        complain(work, v, "registers were spilled, or a stack is used", log);
     } else if (strstr(log, "warning") != NULL) {
         complain(work, v, "there are warnings", log);
+    } else if (strstr(log, clean) == NULL) {
+        char line[128];
+        while (first > log && first[-1] != '.' && first[-1] != '\n') first--;
+        snprintf(line, sizeof line, "%.*s", (int)strcspn(first, "\n"), first);
+        complain(work, v, "registers are spilled, or a stack is used", line);
     }
     int registers = used == NULL ? 0 : atoi(used + strlen("Used ")), most = atomic_load(&work->registers);
     while (registers > most && !atomic_compare_exchange_weak(&work->registers, &most, registers)) continue;

@@ -156,7 +156,7 @@ static void test_failures(void **state) {
                "kernel.cu(7): error: FAIL is defined");
     expect_bad(&jobs[2], ONEHOP_COMPILE_ERROR, "there is no kernel source \"nothing.cu\"");
     expect_good(&jobs[3], false, "-DFINE=3");
-    expect_bad(&jobs[4], ONEHOP_COMPILE_ERROR, "one_shot_push.cu has 13 options: expected at most 12");
+    expect_bad(&jobs[4], ONEHOP_COMPILE_ERROR, "one_shot_push.cu has 17 options: expected at most 16");
     free_jobs(jobs, 5);
     oh_jit_close(jit);
 }

@@ -11,7 +11,7 @@
 
 #include "base/status.h"
 
-enum { OH_JIT_OPTIONS = 12, OH_JIT_OPTION_LENGTH = 48 };
+enum { OH_JIT_OPTIONS = 16, OH_JIT_OPTION_LENGTH = 48 };
 
 typedef struct oh_jit_job {
     /* what is wanted */
