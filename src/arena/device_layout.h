@@ -5,8 +5,9 @@
  *
  *     counters   one oh_counter_t per team: written and read by this rank's kernels alone
  *     flags      one word per source and team: the barriers of the algorithms that have them; each written by one peer
- *     packets    two rings (OH_SCATTER, OH_GATHER) of OH_RING slots; a slot has room for `packets` packets from every
- *                peer to every team: written by that peer, emptied by this rank
+ *     credits    likewise: how far that peer has emptied its mailbox (kernels/packet.h)
+ *     packets    two rings (OH_SCATTER, OH_GATHER) of slots; a slot has room for a packet to each thread of every team
+ *                from every peer: written by that peer, emptied by this rank
  *     pages      plain data of the algorithms with barriers, the same number of bytes for every team
  *
  * A team is the blocks of the same index on all ranks. Teams share nothing, so a launch may have any number of them.
@@ -18,20 +19,20 @@ enum {
     OH_GPU_RANKS = 8,   /* most ranks of a communicator on GPUs */
     OH_GPU_TEAMS = 256, /* most teams of a launch */
     OH_PACKET = 16,     /* bytes: what one access moves as a whole */
-    OH_RING = 4,        /* why four: kernels/packet.h */
     OH_SCATTER = 0,
     OH_GATHER = 1,
     OH_RINGS = 2,
-    OH_COUNTER = 16,                         /* bytes of an oh_counter_t */
-    OH_CLAIM_AT = OH_GPU_TEAMS * OH_COUNTER, /* which thread of this rank may report */
-    OH_CURRENT_AT = OH_CLAIM_AT + 8,         /* number of the operation whose kernel is running */
-    OH_FLAGS_AT = OH_CLAIM_AT + 4096,        /* [source][team], 4 bytes each */
-    OH_PACKETS_AT = OH_FLAGS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4
+    OH_COUNTER = 16,                                               /* bytes of an oh_counter_t */
+    OH_CLAIM_AT = OH_GPU_TEAMS * OH_COUNTER,                       /* which thread of this rank may report */
+    OH_CURRENT_AT = OH_CLAIM_AT + 8,                               /* number of the operation whose kernel is running */
+    OH_FLAGS_AT = OH_CLAIM_AT + 4096,                              /* [source][team], 4 bytes each */
+    OH_CREDITS_AT = OH_FLAGS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4, /* likewise */
+    OH_PACKETS_AT = OH_CREDITS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4
 };
 
 /* How far a team has come; the same on all ranks. */
 typedef struct oh_counter {
-    unsigned int exchanges; /* steps of the packet rings */
+    unsigned int rows; /* of the packet rings */
     unsigned int barriers;
     unsigned long long operations;
 } oh_counter_t;

@@ -10,7 +10,8 @@
 /* Kernels are compiled for it. */
 typedef struct oh_device_sizes {
     int teams;           /* most that a launch can have */
-    int slot_packets;    /* from one peer to one team in one slot: a multiple of 32 */
+    int ring;            /* slots of a ring: 4 or 8 */
+    int packets;         /* from one peer to one team in one slot, one a thread: a multiple of 32 */
     size_t packet_bytes; /* all slots of both rings */
     size_t pages_at;     /* where the pages begin */
     size_t page_bytes;   /* of one team */

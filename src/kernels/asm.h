@@ -62,6 +62,22 @@ OH_DEVICE void oh_st_relaxed_gpu_u64(void *to, oh_u64 value) {
 OH_DEVICE void oh_fence_sys(void) { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 OH_DEVICE void oh_fence_gpu(void) { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 
+/* A count in shared memory: who adds releases, who reads acquires. */
+OH_DEVICE void oh_add_release_block(oh_u32 *count, oh_u32 value) {
+    const oh_u32 at = (oh_u32)__cvta_generic_to_shared(count);
+    asm volatile("red.release.cta.shared.add.u32 [%0], %1;" ::"r"(at), "r"(value) : "memory");
+}
+OH_DEVICE void oh_or_release_block(oh_u32 *count, oh_u32 value) {
+    const oh_u32 at = (oh_u32)__cvta_generic_to_shared(count);
+    asm volatile("red.release.cta.shared.or.b32 [%0], %1;" ::"r"(at), "r"(value) : "memory");
+}
+OH_DEVICE oh_u32 oh_ld_acquire_block(const oh_u32 *count) {
+    oh_u32 value;
+    const oh_u32 at = (oh_u32)__cvta_generic_to_shared(count);
+    asm volatile("ld.acquire.cta.shared.u32 %0, [%1];" : "=r"(value) : "r"(at) : "memory");
+    return value;
+}
+
 OH_DEVICE oh_u64 oh_global_ns(void) {
     oh_u64 now;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));

@@ -179,12 +179,11 @@ OH_DEVICE oh_packet_t oh_sum_end(const oh_sum_t *sum) {
 /* ---- units in the caller's buffers ---- */
 
 /*
- * OH_WHOLE: every unit is whole, and aligned for a few wide accesses. Otherwise units move element by element, in a
- * kernel of its own: so much code would slow down those that do not need it.
+ * OH_WHOLE: every unit is whole, and aligned for a few wide accesses. Otherwise units move byte by byte, in a kernel of
+ * its own: so much code would slow down those that do not need it. `bytes`: of this unit, fewer only in the last one.
  */
 #if OH_WHOLE
-OH_DEVICE oh_packet_t oh_load_unit(const oh_kernel_args_t &a, oh_u64 unit) {
-    const unsigned char *from = (const unsigned char *)a.send + unit * OH_UNIT;
+OH_DEVICE oh_packet_t oh_load_unit(const unsigned char *from, oh_u32) {
 #if OH_UNIT == 16
     return *(const oh_packet_t *)from;
 #else
@@ -195,8 +194,7 @@ OH_DEVICE oh_packet_t oh_load_unit(const oh_kernel_args_t &a, oh_u64 unit) {
 #endif
 }
 
-OH_DEVICE void oh_store_unit(const oh_kernel_args_t &a, oh_u64 unit, const oh_packet_t &value) {
-    unsigned char *to = (unsigned char *)a.recv + unit * OH_UNIT;
+OH_DEVICE void oh_store_unit(unsigned char *to, oh_u32, const oh_packet_t &value) {
 #if OH_UNIT == 16
     *(oh_packet_t *)to = value;
 #else
@@ -205,13 +203,10 @@ OH_DEVICE void oh_store_unit(const oh_kernel_args_t &a, oh_u64 unit, const oh_pa
 #endif
 }
 #else
-OH_DEVICE oh_packet_t oh_load_unit(const oh_kernel_args_t &a, oh_u64 unit) {
-    const unsigned char *from = (const unsigned char *)a.send + unit * OH_UNIT;
-    const oh_u64 left = a.count - unit * OH_LANES;
-    const int bytes = (int)(left < OH_LANES ? left : OH_LANES) * OH_ELEMENT;
+OH_DEVICE oh_packet_t oh_load_unit(const unsigned char *from, oh_u32 bytes) {
     oh_packet_t value = {{0, 0, 0, 0}};
 #pragma unroll 1
-    for (int b = bytes - 1; b >= 0; b--) {
+    for (int b = (int)bytes - 1; b >= 0; b--) {
         /* The packet moves up by one byte, and this one comes in below. */
 #pragma unroll
         for (int w = 3; w > 0; w--) value.word[w] = __funnelshift_l(value.word[w - 1], value.word[w], 8);
@@ -220,12 +215,9 @@ OH_DEVICE oh_packet_t oh_load_unit(const oh_kernel_args_t &a, oh_u64 unit) {
     return value;
 }
 
-OH_DEVICE void oh_store_unit(const oh_kernel_args_t &a, oh_u64 unit, oh_packet_t value) {
-    unsigned char *to = (unsigned char *)a.recv + unit * OH_UNIT;
-    const oh_u64 left = a.count - unit * OH_LANES;
-    const int bytes = (int)(left < OH_LANES ? left : OH_LANES) * OH_ELEMENT;
+OH_DEVICE void oh_store_unit(unsigned char *to, oh_u32 bytes, oh_packet_t value) {
 #pragma unroll 1
-    for (int b = 0; b < bytes; b++) {
+    for (oh_u32 b = 0; b < bytes; b++) {
         to[b] = (unsigned char)value.word[0];
 #pragma unroll
         for (int w = 0; w < 3; w++) value.word[w] = __funnelshift_r(value.word[w], value.word[w + 1], 8);
@@ -233,5 +225,28 @@ OH_DEVICE void oh_store_unit(const oh_kernel_args_t &a, oh_u64 unit, oh_packet_t
     }
 }
 #endif
+
+/* A stretch of the message from a thread's first unit on; `left` units to its end, as far as one step can reach. */
+typedef struct oh_stretch {
+    const unsigned char *send;
+    unsigned char *recv;
+    oh_u32 left;
+    oh_u32 last; /* bytes of the message's last unit */
+} oh_stretch_t;
+
+OH_DEVICE oh_stretch_t oh_stretch(const oh_kernel_args_t &a, oh_u64 unit) {
+    oh_stretch_t s = {(const unsigned char *)a.send + unit * OH_UNIT, (unsigned char *)a.recv + unit * OH_UNIT, 0, 0};
+    if (unit < a.units) s.left = a.units - unit < 0xffffffffu ? (oh_u32)(a.units - unit) : 0xffffffffu;
+    if (!OH_WHOLE) s.last = (oh_u32)(a.count * OH_ELEMENT - (a.units - 1) * OH_UNIT);
+    return s;
+}
+
+/* Unit `at` of the stretch, which is less than left. */
+OH_DEVICE oh_packet_t oh_load(const oh_stretch_t &s, oh_u32 at) {
+    return oh_load_unit(s.send + (oh_u64)at * OH_UNIT, at + 1 == s.left ? s.last : OH_UNIT);
+}
+OH_DEVICE void oh_store(const oh_stretch_t &s, oh_u32 at, const oh_packet_t &value) {
+    oh_store_unit(s.recv + (oh_u64)at * OH_UNIT, at + 1 == s.left ? s.last : OH_UNIT, value);
+}
 
 #endif

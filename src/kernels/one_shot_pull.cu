@@ -9,21 +9,21 @@
 #include "kernels/page.h"
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    oh_u32 barrier = oh_begin(a, 0, a.steps + 1).barriers;
+    oh_u32 barrier = oh_begin_barriers(a, a.steps + 1);
     if (!oh_meet(a, ++barrier)) return;
     for (oh_u32 i = 0; i < a.steps; i++) {
         const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_PART;
         const int half = (int)(i % 2) * OH_PART;
         const int length = first >= a.units ? 0 : (int)(a.units - first < OH_PART ? a.units - first : OH_PART);
         for (int u = (int)threadIdx.x; u < length; u += (int)blockDim.x) {
-            *oh_page(a, OH_RANK, half + u) = oh_load_unit(a, first + u);
+            *oh_page(a, OH_RANK, half + u) = oh_load_at(a, first + u);
         }
         if (!oh_meet(a, ++barrier)) return;
         for (int u = (int)threadIdx.x; u < length; u += (int)blockDim.x) {
             const oh_packet_t *from[OH_NRANKS];
 #pragma unroll
             for (int r = 0; r < OH_NRANKS; r++) from[r] = oh_page(a, r, half + u);
-            oh_store_unit(a, first + u, oh_reduce_from(from, *from[OH_RANK]));
+            oh_store_at(a, first + u, oh_reduce_from(from, *from[OH_RANK]));
         }
     }
 }

@@ -4,61 +4,91 @@
  * way of the wire; every rank sends its input nranks - 1 times. For small messages, and for all sizes between two
  * ranks, where two-shot would send as much.
  *
- * The message is cut into rows of OH_K * blockDim.x units, which go round the teams. A row is put while the one before
- * it is on its way. In a launch of several steps every thread takes part in every one, beyond the message's end too:
- * that is how its peers know, at the beginning of the next launch, what it has emptied.
+ * The message is cut into pieces of OH_K units a thread, which go round the teams. A piece is put while the one before
+ * it is on its way.
  */
 #include "kernels/packet.h"
 
-typedef struct row {
-    oh_u64 unit; /* the first of this thread; the others follow a block's threads apart */
-    oh_u32 left; /* units of the message from there on */
-    bool all;    /* take part beyond them too */
+typedef struct piece {
+    oh_stretch_t stretch;
+    oh_rows_t rows;
     oh_packet_t own[OH_K];
-} row_t;
+} piece_t;
 
-OH_DEVICE bool inside(const row_t *row, int k) { return k * blockDim.x < row->left; }
+OH_DEVICE void find_piece(const oh_kernel_args_t &a, oh_u32 row, oh_u32 i, piece_t *piece) {
+    piece->stretch = oh_stretch(a, ((oh_u64)i * gridDim.x + blockIdx.x) * (OH_K * oh_workers()) + threadIdx.x);
+    piece->rows = oh_rows(OH_SCATTER, row);
+}
 
-OH_DEVICE void put_row(const oh_kernel_args_t &a, oh_u32 step, oh_u32 i, row_t *row) {
-    row->unit = ((oh_u64)i * gridDim.x + blockIdx.x) * (OH_K * blockDim.x) + threadIdx.x;
-    row->left = oh_left(a, row->unit);
-    row->all = a.steps > 1;
+OH_DEVICE bool inside(const piece_t *piece, int k) { return k * oh_workers() < piece->stretch.left; }
+
+/* In a launch of several steps every thread takes part in every one. */
+OH_DEVICE bool takes_part(const piece_t *piece, int k) { return OH_MANY || inside(piece, k); }
+
+OH_DEVICE void put_piece(const oh_kernel_args_t &a, piece_t *piece) {
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        row->own[k] = oh_packet_t{{0, 0, 0, 0}};
-        if (inside(row, k)) row->own[k] = oh_load_unit(a, row->unit + k * blockDim.x);
+        if (OH_MANY) piece->own[k] = oh_packet_t{{0, 0, 0, 0}};
+        if (inside(piece, k)) piece->own[k] = oh_load(piece->stretch, k * oh_workers());
     }
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        if (row->all || inside(row, k)) oh_put_all(a, OH_SCATTER, step, k, oh_seal(row->own[k]));
+        if (takes_part(piece, k)) oh_put_all(a, piece->rows.at[k], oh_seal(piece->own[k]));
     }
 }
 
-OH_DEVICE bool reduce_row(const oh_kernel_args_t &a, oh_u32 step, const row_t *row) {
+OH_DEVICE bool reduce_piece(const oh_kernel_args_t &a, const piece_t *piece) {
     bool present[OH_K][OH_ROOM];
     oh_packet_t packet[OH_K][OH_ROOM];
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) present[k][p] = row->all || inside(row, k);
+        for (int p = 0; p < OH_PEERS; p++) present[k][p] = takes_part(piece, k);
     }
-    if (!oh_take(a, OH_SCATTER, step, present, packet)) return false;
+    if (!oh_take(a, piece->rows, present, packet)) return false;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        if (inside(row, k)) oh_store_unit(a, row->unit + k * blockDim.x, oh_reduce(row->own[k], packet[k]));
+        if (inside(piece, k)) oh_store(piece->stretch, k * oh_workers(), oh_reduce(piece->own[k], packet[k]));
     }
+    oh_empty(a, piece->rows, present);
     return true;
 }
 
-extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    const oh_u32 first = oh_begin(a, a.steps, 0).exchanges;
-    row_t row;
-    put_row(a, first, 0, &row);
-    for (oh_u32 i = 0; i + 1 < a.steps; i++) {
-        row_t next;
-        if (i > 0) oh_fence_sys();
-        put_row(a, first + i + 1, i + 1, &next);
-        if (!reduce_row(a, first + i, &row)) return;
-        row = next;
+#if OH_MANY
+OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
+    piece_t piece;
+    find_piece(a, first, 0, &piece);
+    put_piece(a, &piece);
+    for (oh_u32 i = 0; i < a.steps; i++) {
+        piece_t next;
+        if (i + 1 < a.steps) {
+            find_piece(a, first + (i + 1) * OH_K, i + 1, &next);
+            if (!oh_wait_for_credit(a, first, i)) return false;
+            put_piece(a, &next);
+        }
+        if (!reduce_piece(a, &piece)) return false;
+        oh_done();
+        piece = next;
     }
-    reduce_row(a, first + a.steps - 1, &row);
+    return true;
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+#if OH_MANY
+    if (threadIdx.x == 0) oh_done_count = 0; /* seen by all after oh_begin */
+    const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
+    oh_wait(a, now);
+    if (threadIdx.x < oh_workers()) {
+        if (!run(a, now.rows)) oh_give_up();
+    } else {
+        oh_keep_credits(a, now.rows);
+    }
+#else
+    const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
+    piece_t piece;
+    find_piece(a, now.rows, 0, &piece);
+    oh_wait(a, now);
+    put_piece(a, &piece);
+    reduce_piece(a, &piece);
+#endif
 }

@@ -11,28 +11,28 @@
  *   all else           A packet is 12 bytes of the message, or 8 for elements of 8 bytes; the last word says it is
  * full.
  *
- * EXCHANGES. A team moves in steps. In step x of a ring every thread puts packets into slot x % OH_RING of the peers'
- * mailboxes, and takes those that the peers' threads of the same number put into its own; taking empties the place.
- * Why a place is empty when the next packet arrives in it, OH_RING steps later:
+ * ROWS. A row is one place for every thread and peer. A team's rows are counted on, over all launches, and row x lies
+ * in slot x % OH_RING of its ring. In row x every thread puts packets into the peers' mailboxes, and takes those that
+ * the peers' threads of the same number put into its own; taking empties the place. A step uses OH_K rows. Why is a
+ * place empty when the next packet arrives in it, OH_RING rows later?
  *
  *   Between launches. A rank puts nothing before its previous kernel has ended (griddepcontrol.wait, or the order of
- *   the stream), hence has taken, and emptied, all that the kernel was sent. So whoever gets a packet of a kernel knows
- *   that the sender's earlier kernels have ended; and a kernel cannot end before it has got packets of all ranks, or
- *   of one that has. A place used by kernel k is used again no sooner than in kernel k+1, by a rank whose kernel k has
- *   ended; with four slots and launches of one step, in kernel k+4, when all ranks' kernels k+2 have ended. A launch of
- *   several steps follows the rule within a launch from its second step on.
+ *   the stream), hence has emptied all that the kernel was sent. So whoever takes a packet of a launch knows that its
+ *   sender has emptied the rows of all earlier launches; and so does who has ended a launch, of all launches before it,
+ *   since it took packets of every rank, or of one that had. What a rank puts *blindly*, before it has taken anything
+ *   in a launch, must therefore not lie over rows of the last launch that peers may not have emptied. Both are at most
+ *   half a ring: a launch of one step has OH_K <= OH_RING / 2 rows. A launch of several steps puts two steps blindly,
+ *   and of its last two alone a peer may not have emptied what it was sent (see below), with OH_K <= OH_RING / 4.
  *
- *   Within a launch, thread by thread. Step i is: fence; put(i+1); take(i), emptying it; in a two-shot, put the results
- *   of i, and take(i-1) from the other ring. Peer B puts scatter i+1 over i-3 in its step i, after its fence of step i,
- *   having taken in step i-1 what I put last in my step i-2 (two-shot: the results of i-2; one-shot: packet i-1), which
- *   I put after my fence of step i-2, hence after I emptied i-3 in my step i-3. B puts the results of i over those of
- *   i-4 likewise: I emptied them in my step i-3. My emptying store, my fence, my put, B's take, B's fence, B's put: a
- *   chain of causality order, as the PTX memory model asks (relaxed accesses between two fences synchronise).
- *   The first step needs no fence: the launch has just begun. What it puts at once, steps 0 and 1, lies over steps -4
- *   and -3: of earlier launches, or of the last one if that had several steps. Whoever has ended that one has taken
- * what each of my threads put in its last step (one-shot) or last but one (two-shot), after it had emptied step -3.
- *
- * Two slots would do for one-shot without look-ahead; four are what the two-shot needs.
+ *   Within a launch of several steps: credits. A block has one warp more, the keeper. Step i of the others is: wait for
+ *   credit i-2; put(i+1); take(i), emptying it; in a two-shot, put the results of i, and take(i-1) from the other ring;
+ *   count itself done. When all warps of the block have done step i, the keeper fences, and writes i+1 as this rank's
+ *   credit at every peer. Step i+1 lies over i-3, and results i over i-4. Edges: a warp's emptying stores, its barrier
+ *   and its releasing count; the keeper's acquiring look at the count, its fence and relaxed store; the peer's
+ * acquiring look at the credit, its warp's barrier, its puts. Who fences has no packets of its own on the wire, so
+ * nobody waits for packets to be acknowledged; that is what credits are for. Every thread takes part in every step,
+ * beyond the message's end too. So who has ended the launch has taken, of each thread of each peer, what it put last:
+ * in a one-shot in its last step but one, in a two-shot (results) in the last. It had emptied the step before that one.
  */
 #ifndef OH_KERNELS_PACKET_H
 #define OH_KERNELS_PACKET_H
@@ -64,36 +64,45 @@ OH_DEVICE bool oh_full(const oh_packet_t &packet) {
     return packet.word[3] != OH_EMPTY || (OH_SENTINEL && OH_DTYPE == OH_FLOAT64 && packet.word[2] != 0);
 }
 
-/* What is left of the message from `unit` on, as far as one step can reach. */
-OH_DEVICE oh_u32 oh_left(const oh_kernel_args_t &a, oh_u64 unit) {
-    if (unit >= a.units) return 0;
-    return a.units - unit < 0xffffffffu ? (oh_u32)(a.units - unit) : 0xffffffffu;
-}
+/* ---- places ---- */
 
-/* This thread's first place in slot `step` of rank `owner`'s mailbox, for packets from its peer number `index`. */
-OH_DEVICE unsigned char *oh_place(const oh_kernel_args_t &a, int owner, int ring, oh_u32 step, int index) {
-    const oh_u32 slot = (oh_u32)(ring * OH_RING) + step % OH_RING;
-    const oh_u32 row = ((slot * OH_PEERS + (oh_u32)index) * OH_TEAMS + blockIdx.x) * OH_SLOT_PACKETS;
-    return a.workspace[owner] + OH_PACKETS_AT + (oh_u64)(row + threadIdx.x) * OH_PACKET;
-}
+/* Places of one thread in the rows of a step, as offsets in any rank's workspace; those of peer 0. */
+typedef struct oh_rows {
+    oh_u64 at[OH_K];
+} oh_rows_t;
 
-/* A thread's packets of a step lie a block's threads apart. */
-OH_DEVICE unsigned char *oh_place_of(unsigned char *first, int k) { return first + k * blockDim.x * OH_PACKET; }
-
-/* Puts the packet into the mailboxes of all peers. */
-OH_DEVICE void oh_put_all(const oh_kernel_args_t &a, int ring, oh_u32 step, int k, const oh_packet_t &packet) {
+OH_DEVICE oh_rows_t oh_rows(int ring, oh_u32 row) {
+    const oh_u64 each = (oh_u64)OH_ROOM * OH_TEAMS * OH_SLOT_PACKETS * OH_PACKET;
+    oh_rows_t rows;
 #pragma unroll
-    for (int p = 0; p < OH_PEERS; p++) {
-        const int peer = oh_peer(p);
-        oh_st_relaxed_sys_packet(oh_place_of(oh_place(a, peer, ring, step, oh_peer_index(OH_RANK, peer)), k), packet);
+    for (int k = 0; k < OH_K; k++) {
+        rows.at[k] = OH_PACKETS_AT + (ring * OH_RING + (row + k) % OH_RING) * each +
+                     (blockIdx.x * OH_SLOT_PACKETS + threadIdx.x) * OH_PACKET;
     }
+    return rows;
+}
+
+/* In rank `owner`'s mailbox, for packets from its peer number `index`. */
+OH_DEVICE unsigned char *oh_place(const oh_kernel_args_t &a, int owner, oh_u64 at, int index) {
+    return a.workspace[owner] + at + index * ((oh_u64)OH_TEAMS * OH_SLOT_PACKETS * OH_PACKET);
+}
+
+/* ---- putting and taking ---- */
+
+OH_DEVICE void oh_put(const oh_kernel_args_t &a, int peer, oh_u64 at, const oh_packet_t &packet) {
+    oh_st_relaxed_sys_packet(oh_place(a, peer, at, oh_peer_index(OH_RANK, peer)), packet);
+}
+
+OH_DEVICE void oh_put_all(const oh_kernel_args_t &a, oh_u64 at, const oh_packet_t &packet) {
+#pragma unroll
+    for (int p = 0; p < OH_PEERS; p++) oh_put(a, oh_peer(p), at, packet);
 }
 
 /*
- * Takes packets 0 ... OH_K-1 of the step from every peer, but for those of which present[k][p] is false; false if it
- * gave up. Looks again only at those that have not come.
+ * Takes the packets of the step's rows from every peer, but for those of which present[k][p] is false; false if it gave
+ * up. Looks again only at those that have not come. The places are emptied by oh_empty, when there is time.
  */
-OH_DEVICE bool oh_take(const oh_kernel_args_t &a, int ring, oh_u32 step, const bool present[OH_K][OH_ROOM],
+OH_DEVICE bool oh_take(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM],
                        oh_packet_t packet[OH_K][OH_ROOM]) {
     oh_patience_t patience = {0, 0};
     int missing;
@@ -101,8 +110,7 @@ OH_DEVICE bool oh_take(const oh_kernel_args_t &a, int ring, oh_u32 step, const b
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (present[k][p])
-                packet[k][p] = oh_ld_relaxed_sys_packet(oh_place_of(oh_place(a, OH_RANK, ring, step, p), k));
+            if (present[k][p]) packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
         }
     }
     do {
@@ -113,19 +121,22 @@ OH_DEVICE bool oh_take(const oh_kernel_args_t &a, int ring, oh_u32 step, const b
             for (int p = 0; p < OH_PEERS; p++) {
                 if (!present[k][p] || oh_full(packet[k][p])) continue;
                 missing = p;
-                packet[k][p] = oh_ld_relaxed_sys_packet(oh_place_of(oh_place(a, OH_RANK, ring, step, p), k));
+                packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
             }
         }
     } while (missing >= 0 && oh_patient(a, &patience, oh_peer(missing), 0));
+    return missing < 0;
+}
+
+OH_DEVICE void oh_empty(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM]) {
     const oh_packet_t empty = {{0, 0, 0, OH_EMPTY}};
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (present[k][p]) oh_st_relaxed_sys_packet(oh_place_of(oh_place(a, OH_RANK, ring, step, p), k), empty);
+            if (present[k][p]) oh_st_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p), empty);
         }
     }
-    return missing < 0;
 }
 
 /* The sum over all ranks in their order, of this rank's unit and the peers' packets. */
@@ -142,5 +153,57 @@ OH_DEVICE oh_packet_t oh_reduce(const oh_packet_t &own, const oh_packet_t packet
     }
     return oh_sum_end(&sum);
 }
+
+/* ---- credits, in launches of several steps ---- */
+
+#if OH_MANY
+enum { OH_KEEPER = 32, OH_GIVEN_UP = 1 << 30 }; /* threads of the keeper, behind the others */
+
+__shared__ oh_u32 oh_done_count; /* warps times steps that are done; OH_GIVEN_UP: they will not be */
+
+OH_DEVICE oh_u32 oh_workers(void) { return blockDim.x - OH_KEEPER; }
+
+/* Rank `source`'s credit at rank `owner`. Credits count on over all launches, like rows. */
+OH_DEVICE unsigned char *oh_credit(const oh_kernel_args_t &a, int owner, int source) {
+    return a.workspace[owner] + OH_CREDITS_AT + (source * OH_GPU_TEAMS + blockIdx.x) * 4;
+}
+
+/* What the keeper does; `first` is the team's row at the beginning of the launch. */
+OH_DEVICE void oh_keep_credits(const oh_kernel_args_t &a, oh_u32 first) {
+    const int lane = (int)(threadIdx.x % 32);
+    const oh_u32 warps = oh_workers() / 32;
+    for (oh_u32 i = 0; i < a.steps; i++) {
+        while (oh_ld_acquire_block(&oh_done_count) < (i + 1) * warps) __nanosleep(50);
+        oh_fence_sys();
+        if (lane < OH_PEERS) oh_st_relaxed_sys(oh_credit(a, oh_peer(lane), OH_RANK), first + i + 1);
+    }
+}
+
+/* This warp has emptied what it was sent in the step. */
+OH_DEVICE void oh_done(void) {
+    __syncwarp();
+    if (threadIdx.x % 32 == 0) oh_add_release_block(&oh_done_count, 1);
+}
+
+/* The keeper must not wait for a warp that has given up. */
+OH_DEVICE void oh_give_up(void) { oh_or_release_block(&oh_done_count, OH_GIVEN_UP); }
+
+/* Before step i+1 is put: all peers have done step i-3. False if it gave up. */
+OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, oh_u32 first, oh_u32 i) {
+    const int lane = (int)(threadIdx.x % 32);
+    bool good = true;
+    if (i < 3) return true;
+    if (lane < OH_PEERS) {
+        const int peer = oh_peer(lane);
+        oh_patience_t patience = {0, 0};
+        while (good && (int)(oh_ld_acquire_sys(oh_credit(a, OH_RANK, peer)) - (first + i - 2)) < 0) {
+            good = oh_patient(a, &patience, peer, 1);
+        }
+    }
+    return __all_sync(0xffffffffu, good);
+}
+#else
+OH_DEVICE oh_u32 oh_workers(void) { return blockDim.x; }
+#endif
 
 #endif

@@ -43,6 +43,19 @@ OH_DEVICE bool oh_meet(const oh_kernel_args_t &a, oh_u32 number) {
     return __syncthreads_and(met);
 }
 
+/* Begins a launch that takes so many barriers; returns the number of the last one before it. */
+OH_DEVICE oh_u32 oh_begin_barriers(const oh_kernel_args_t &a, oh_u32 barriers) {
+    const oh_counter_t now = oh_begin(a, 0, barriers);
+    oh_wait(a, now);
+    return now.barriers;
+}
+
+/* The message's unit number `unit`. */
+OH_DEVICE oh_packet_t oh_load_at(const oh_kernel_args_t &a, oh_u64 unit) { return oh_load(oh_stretch(a, unit), 0); }
+OH_DEVICE void oh_store_at(const oh_kernel_args_t &a, oh_u64 unit, const oh_packet_t &value) {
+    oh_store(oh_stretch(a, unit), 0, value);
+}
+
 /* The sum over all ranks, in their order, of units that lie at from[rank]. */
 OH_DEVICE oh_packet_t oh_reduce_from(const oh_packet_t *const from[OH_NRANKS], const oh_packet_t &own) {
     oh_packet_t unit[OH_NRANKS];

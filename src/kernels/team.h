@@ -27,23 +27,29 @@ OH_DEVICE int oh_peer(int index) { return (OH_RANK + 1 + index) % OH_NRANKS; }
 /* The number of rank `source` among the peers of rank `at`. */
 OH_DEVICE int oh_peer_index(int source, int at) { return (source - at - 1 + OH_NRANKS) % OH_NRANKS; }
 
-/* Begins a launch that takes `exchanges` steps of the rings and `barriers` barriers; returns where the team stands. */
-OH_DEVICE oh_counter_t oh_begin(const oh_kernel_args_t &a, oh_u32 exchanges, oh_u32 barriers) {
+/*
+ * Begins a launch that takes `rows` rows of the rings and `barriers` barriers: returns where the team stands, and lets
+ * the next kernel start. What can be computed before the previous kernel has ended comes between this and oh_wait.
+ */
+OH_DEVICE oh_counter_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 barriers) {
     unsigned char *counter = a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
     const oh_u64 steps = oh_ld_relaxed_gpu_u64(counter), operations = oh_ld_relaxed_gpu_u64(counter + 8);
     const oh_counter_t now = {(oh_u32)steps, (oh_u32)(steps >> 32), operations};
     __syncthreads(); /* all have read */
     if (threadIdx.x == 0) {
-        oh_st_relaxed_gpu_u64(counter, (now.exchanges + exchanges) | (oh_u64)(now.barriers + barriers) << 32);
+        oh_st_relaxed_gpu_u64(counter, (now.rows + rows) | (oh_u64)(now.barriers + barriers) << 32);
         oh_st_relaxed_gpu_u64(counter + 8, operations + 1);
         oh_fence_gpu();
         oh_launch_dependents(); /* this thread speaks for the block */
     }
+    return now;
+}
+
+OH_DEVICE void oh_wait(const oh_kernel_args_t &a, const oh_counter_t &now) {
     oh_wait_for_previous();
     if (blockIdx.x == 0 && threadIdx.x == 0) {
-        oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, operations + 1);
+        oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, now.operations + 1);
     }
-    return now;
 }
 
 /* ---- waiting ---- */

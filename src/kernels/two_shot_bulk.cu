@@ -17,7 +17,7 @@ OH_DEVICE void scatter(const oh_kernel_args_t &a, oh_u64 first) {
         for (int p = 0; p < OH_PEERS; p++) {
             const int peer = oh_peer(p);
             const oh_u64 unit = first + peer * OH_PART + u;
-            if (unit < a.units) *oh_page(a, peer, oh_peer_index(OH_RANK, peer) * OH_PART + u) = oh_load_unit(a, unit);
+            if (unit < a.units) *oh_page(a, peer, oh_peer_index(OH_RANK, peer) * OH_PART + u) = oh_load_at(a, unit);
         }
     }
 }
@@ -31,8 +31,8 @@ OH_DEVICE void reduce(const oh_kernel_args_t &a, oh_u64 first) {
         for (int r = 0; r < OH_NRANKS; r++) {
             from[r] = oh_page(a, OH_RANK, oh_peer_index(r, OH_RANK) % OH_ROOM * OH_PART + u);
         }
-        const oh_packet_t result = oh_reduce_from(from, oh_load_unit(a, unit));
-        oh_store_unit(a, unit, result);
+        const oh_packet_t result = oh_reduce_from(from, oh_load_at(a, unit));
+        oh_store_at(a, unit, result);
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
             const int peer = oh_peer(p);
@@ -46,13 +46,13 @@ OH_DEVICE void gather(const oh_kernel_args_t &a, oh_u64 first) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
             const oh_u64 unit = first + oh_peer(p) * OH_PART + u;
-            if (unit < a.units) oh_store_unit(a, unit, *oh_page(a, OH_RANK, GATHER + p * OH_PART + u));
+            if (unit < a.units) oh_store_at(a, unit, *oh_page(a, OH_RANK, GATHER + p * OH_PART + u));
         }
     }
 }
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    oh_u32 barrier = oh_begin(a, 0, 2 * a.steps + 1).barriers;
+    oh_u32 barrier = oh_begin_barriers(a, 2 * a.steps + 1);
     if (!oh_meet(a, ++barrier)) return;
     for (oh_u32 i = 0; i < a.steps; i++) {
         const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * OH_PART;

@@ -11,12 +11,12 @@
 enum { RESULT = OH_NRANKS * OH_PART };
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    oh_u32 barrier = oh_begin(a, 0, 2 * a.steps + 1).barriers;
+    oh_u32 barrier = oh_begin_barriers(a, 2 * a.steps + 1);
     if (!oh_meet(a, ++barrier)) return;
     for (oh_u32 i = 0; i < a.steps; i++) {
         const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * OH_PART;
         for (int u = (int)threadIdx.x; u < OH_NRANKS * OH_PART; u += (int)blockDim.x) {
-            if (first + u < a.units) *oh_page(a, OH_RANK, u) = oh_load_unit(a, first + u);
+            if (first + u < a.units) *oh_page(a, OH_RANK, u) = oh_load_at(a, first + u);
         }
         if (!oh_meet(a, ++barrier)) return;
         for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
@@ -27,14 +27,14 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __g
             for (int r = 0; r < OH_NRANKS; r++) from[r] = oh_page(a, r, at);
             const oh_packet_t result = oh_reduce_from(from, *from[OH_RANK]);
             *oh_page(a, OH_RANK, RESULT + u) = result;
-            oh_store_unit(a, first + at, result);
+            oh_store_at(a, first + at, result);
         }
         if (!oh_meet(a, ++barrier)) return;
         for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
 #pragma unroll
             for (int p = 0; p < OH_PEERS; p++) {
                 const int peer = oh_peer(p), at = peer * OH_PART + u;
-                if (first + at < a.units) oh_store_unit(a, first + at, *oh_page(a, peer, RESULT + u));
+                if (first + at < a.units) oh_store_at(a, first + at, *oh_page(a, peer, RESULT + u));
             }
         }
     }

@@ -4,95 +4,121 @@
  * their mailboxes, reduces its own from what it finds in its own, and puts the result into all mailboxes; every rank
  * then takes the finished parts. Two ways of the wire; every rank sends 2 (nranks - 1) / nranks of the message.
  *
- * A piece is OH_NRANKS parts of OH_K * blockDim.x units; pieces go round the teams. Three are under way at once
- * (scatter i+1, reduce i, gather i-1), so that the wire is busy both ways.
+ * A part is OH_K units a thread; pieces go round the teams. Three are under way at once (scatter i+1, reduce i, gather
+ * i-1), so that the wire is busy both ways.
  */
 #include "kernels/packet.h"
 
-/* This thread's units of a piece: rank `owner`'s number k is first + offset(owner, k), if that is less than left. */
 typedef struct piece {
-    oh_u64 first;
-    oh_u32 left;
+    oh_stretch_t stretch;
+    oh_rows_t scatter, gather;
 } piece_t;
 
-OH_DEVICE piece_t piece_of(const oh_kernel_args_t &a, oh_u32 i) {
-    const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * (OH_NRANKS * OH_K * blockDim.x) + threadIdx.x;
-    return piece_t{first, oh_left(a, first)};
+OH_DEVICE piece_t find_piece(const oh_kernel_args_t &a, oh_u32 first, oh_u32 i) {
+    const oh_u64 each = OH_NRANKS * OH_K * oh_workers();
+    piece_t piece = {oh_stretch(a, ((oh_u64)i * gridDim.x + blockIdx.x) * each + threadIdx.x),
+                     oh_rows(OH_SCATTER, first + i * OH_K), oh_rows(OH_GATHER, first + i * OH_K)};
+    return piece;
 }
 
-OH_DEVICE oh_u32 offset(int owner, int k) { return (owner * OH_K + k) * blockDim.x; }
+/* Where this thread's unit k of rank owner's part lies in the stretch. */
+OH_DEVICE oh_u32 offset(int owner, int k) { return (owner * OH_K + k) * oh_workers(); }
 
-OH_DEVICE void scatter(const oh_kernel_args_t &a, oh_u32 step, oh_u32 i) {
-    const piece_t piece = piece_of(a, i);
+OH_DEVICE bool inside(const piece_t &piece, int owner, int k) { return offset(owner, k) < piece.stretch.left; }
+
+/* In a launch of several steps every thread takes part in every one. */
+OH_DEVICE bool takes_part(const piece_t &piece, int owner, int k) { return OH_MANY || inside(piece, owner, k); }
+
+OH_DEVICE void scatter(const oh_kernel_args_t &a, const piece_t &piece) {
     oh_packet_t packet[OH_K][OH_ROOM];
-#pragma unroll
-    for (int p = 0; p < OH_PEERS; p++) {
-#pragma unroll
-        for (int k = 0; k < OH_K; k++) {
-            const oh_u32 at = offset(oh_peer(p), k);
-            if (at < piece.left) packet[k][p] = oh_load_unit(a, piece.first + at);
-        }
-    }
-#pragma unroll
-    for (int p = 0; p < OH_PEERS; p++) {
-        const int peer = oh_peer(p);
-#pragma unroll
-        for (int k = 0; k < OH_K; k++) {
-            if (offset(peer, k) >= piece.left) continue;
-            unsigned char *place = oh_place_of(oh_place(a, peer, OH_SCATTER, step, oh_peer_index(OH_RANK, peer)), k);
-            oh_st_relaxed_sys_packet(place, oh_seal(packet[k][p]));
-        }
-    }
-}
-
-OH_DEVICE bool reduce(const oh_kernel_args_t &a, oh_u32 step, oh_u32 i) {
-    const piece_t piece = piece_of(a, i);
-    bool present[OH_K][OH_ROOM];
-    oh_packet_t own[OH_K], packet[OH_K][OH_ROOM];
-#pragma unroll
-    for (int k = 0; k < OH_K; k++) {
-        const oh_u32 at = offset(OH_RANK, k);
-        for (int p = 0; p < OH_ROOM; p++) present[k][p] = at < piece.left;
-        if (at < piece.left) own[k] = oh_load_unit(a, piece.first + at);
-    }
-    if (!oh_take(a, OH_SCATTER, step, present, packet)) return false;
-#pragma unroll
-    for (int k = 0; k < OH_K; k++) {
-        if (!present[k][0]) continue;
-        const oh_packet_t result = oh_reduce(own[k], packet[k]);
-        oh_put_all(a, OH_GATHER, step, k, oh_seal(result));
-        oh_store_unit(a, piece.first + offset(OH_RANK, k), result);
-    }
-    return true;
-}
-
-OH_DEVICE bool gather(const oh_kernel_args_t &a, oh_u32 step, oh_u32 i) {
-    const piece_t piece = piece_of(a, i);
-    bool present[OH_K][OH_ROOM];
-    oh_packet_t packet[OH_K][OH_ROOM];
-#pragma unroll
-    for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) present[k][p] = offset(oh_peer(p), k) < piece.left;
-    }
-    if (!oh_take(a, OH_GATHER, step, present, packet)) return false;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (present[k][p]) oh_store_unit(a, piece.first + offset(oh_peer(p), k), packet[k][p]);
+            if (OH_MANY) packet[k][p] = oh_packet_t{{0, 0, 0, 0}};
+            if (inside(piece, oh_peer(p), k)) packet[k][p] = oh_load(piece.stretch, offset(oh_peer(p), k));
         }
     }
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+#pragma unroll
+        for (int p = 0; p < OH_PEERS; p++) {
+            if (takes_part(piece, oh_peer(p), k)) oh_put(a, oh_peer(p), piece.scatter.at[k], oh_seal(packet[k][p]));
+        }
+    }
+}
+
+OH_DEVICE bool reduce(const oh_kernel_args_t &a, const piece_t &piece) {
+    bool present[OH_K][OH_ROOM];
+    oh_packet_t own[OH_K], packet[OH_K][OH_ROOM];
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+        for (int p = 0; p < OH_ROOM; p++) present[k][p] = takes_part(piece, OH_RANK, k);
+        if (OH_MANY) own[k] = oh_packet_t{{0, 0, 0, 0}};
+        if (inside(piece, OH_RANK, k)) own[k] = oh_load(piece.stretch, offset(OH_RANK, k));
+    }
+    if (!oh_take(a, piece.scatter, present, packet)) return false;
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+        if (!present[k][0]) continue;
+        const oh_packet_t result = oh_reduce(own[k], packet[k]);
+        oh_put_all(a, piece.gather.at[k], oh_seal(result));
+        if (inside(piece, OH_RANK, k)) oh_store(piece.stretch, offset(OH_RANK, k), result);
+    }
+    oh_empty(a, piece.scatter, present);
     return true;
 }
 
-extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    const oh_u32 first = oh_begin(a, a.steps, 0).exchanges;
-    scatter(a, first, 0);
-    for (oh_u32 i = 0; i < a.steps; i++) {
-        if (i > 0) oh_fence_sys();
-        if (i + 1 < a.steps) scatter(a, first + i + 1, i + 1);
-        if (!reduce(a, first + i, i)) return;
-        if (i > 0 && !gather(a, first + i - 1, i - 1)) return;
+OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece) {
+    bool present[OH_K][OH_ROOM];
+    oh_packet_t packet[OH_K][OH_ROOM];
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+        for (int p = 0; p < OH_PEERS; p++) present[k][p] = takes_part(piece, oh_peer(p), k);
     }
-    gather(a, first + a.steps - 1, a.steps - 1);
+    if (!oh_take(a, piece.gather, present, packet)) return false;
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+#pragma unroll
+        for (int p = 0; p < OH_PEERS; p++) {
+            if (inside(piece, oh_peer(p), k)) oh_store(piece.stretch, offset(oh_peer(p), k), packet[k][p]);
+        }
+    }
+    oh_empty(a, piece.gather, present);
+    return true;
+}
+
+#if OH_MANY
+OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
+    scatter(a, find_piece(a, first, 0));
+    for (oh_u32 i = 0; i <= a.steps; i++) {
+        if (i + 1 < a.steps) {
+            if (!oh_wait_for_credit(a, first, i)) return false;
+            scatter(a, find_piece(a, first, i + 1));
+        }
+        if (i < a.steps && !reduce(a, find_piece(a, first, i))) return false;
+        if (i > 0 && !gather(a, find_piece(a, first, i - 1))) return false;
+        if (i < a.steps) oh_done();
+    }
+    return true;
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+#if OH_MANY
+    if (threadIdx.x == 0) oh_done_count = 0; /* seen by all after oh_begin */
+    const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
+    oh_wait(a, now);
+    if (threadIdx.x < oh_workers()) {
+        if (!run(a, now.rows)) oh_give_up();
+    } else {
+        oh_keep_credits(a, now.rows);
+    }
+#else
+    const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
+    const piece_t piece = find_piece(a, now.rows, 0);
+    oh_wait(a, now);
+    scatter(a, piece);
+    if (reduce(a, piece)) gather(a, piece);
+#endif
 }

@@ -126,51 +126,74 @@ static void divide_work(const oh_device_question_t *q, const oh_device_row_t *ro
     plan->blocks = steps == 0 ? 1 : (int)divide_up(shares, steps);
 }
 
+/* Packets a thread in launches of several steps: kernels/packet.h says why a quarter of the ring, and half of it. */
+static int packets_of_many(int packets, int ring) { return packets < ring / 4 ? packets : ring / 4; }
+static int packets_of_one(int packets, int ring) { return packets < ring / 2 ? packets : ring / 2; }
+
 oh_device_plan_t oh_device_select(const oh_device_question_t *q, char *reason) {
     size_t bytes = q->count << oh_dtype_shift(q->dtype);
     oh_device_row_t row = find_row(q, bytes);
-    if (row.threads > oh_device_threads_max(q->nranks, row.packets)) {
-        row.threads = oh_device_threads_max(q->nranks, row.packets);
-    }
-    /* A workspace smaller than usual has no room for so many packets of a block. */
-    if (oh_device_algorithms[row.algorithm].packets) {
-        while (row.packets > 1 && row.packets * row.threads > q->slot_packets) row.packets /= 2;
+    const oh_device_algorithm_info_t *info = &oh_device_algorithms[row.algorithm];
+    int threads_max = oh_device_threads_max(q->nranks, row.packets);
+    if (row.threads > threads_max) row.threads = threads_max;
+    if (info->packets) {
+        /* A workspace smaller than usual, or more ranks, leave less room. */
         if (row.threads > q->slot_packets) row.threads = q->slot_packets;
+        row.packets = packets_of_one(row.packets, q->ring);
     }
-    oh_device_plan_t plan = {.algorithm = row.algorithm, .packets = row.packets, .threads = row.threads};
+    oh_device_plan_t plan = {.algorithm = row.algorithm, .threads = row.threads};
     plan.units = divide_up(bytes, oh_device_unit_bytes(row.algorithm, q->dtype, q->op));
     divide_work(q, &row, &plan);
+    if (info->packets && plan.steps > 1) {
+        row.packets = packets_of_many(row.packets, q->ring);
+        divide_work(q, &row, &plan);
+    }
+    plan.packets = row.packets;
     if (reason != NULL) {
         snprintf(reason, sizeof((onehop_choice_t *)0)->reason,
-                 "%stable for %d ranks: %s from %zu bytes, %d packets a thread",
-                 q->forced.algorithm >= 0 ? "forced by the configuration; " : "", row.nranks,
-                 oh_device_algorithms[row.algorithm].name, row.from_bytes, row.packets);
+                 "%stable for %d ranks: %s from %zu bytes; %d packets a thread, %u steps",
+                 q->forced.algorithm >= 0 ? "forced by the configuration; " : "", row.nranks, info->name,
+                 row.from_bytes, plan.packets, plan.steps);
     }
     return plan;
 }
 
 /* ---- kernels ---- */
 
-static bool has(const oh_device_kernel_t *kernels, int count, oh_device_kernel_t kernel) {
-    for (int i = 0; i < count; i++) {
-        if (kernels[i].algorithm == kernel.algorithm && kernels[i].packets == kernel.packets) return true;
-    }
-    return false;
+oh_device_kernel_t oh_device_kernel_of(const oh_device_plan_t *plan) {
+    bool many = oh_device_algorithms[plan->algorithm].packets && plan->steps > 1;
+    return (oh_device_kernel_t){plan->algorithm, plan->packets, many};
 }
 
-int oh_device_kernels(int nranks, const oh_device_forced_t *forced, oh_device_kernel_t kernels[OH_DEVICE_KERNELS]) {
-    int count = 0;
-    if (forced->algorithm >= 0) {
-        bool packets = oh_device_algorithms[forced->algorithm].packets && forced->threads > 0;
-        kernels[count++] =
-            (oh_device_kernel_t){(oh_device_algorithm_t)forced->algorithm, packets ? forced->packets : 1};
-        if (forced->threads > 0) return count;
+static int add_kernel(oh_device_kernel_t *kernels, int count, oh_device_kernel_t kernel) {
+    for (int i = 0; i < count; i++) {
+        const oh_device_kernel_t *k = &kernels[i];
+        if (k->algorithm == kernel.algorithm && k->packets == kernel.packets && k->many == kernel.many) return count;
     }
-    for (size_t i = 0; i < oh_device_table_rows && count < OH_DEVICE_KERNELS; i++) {
-        const oh_device_row_t *row = &oh_device_table[i];
-        oh_device_kernel_t kernel = {row->algorithm, row->packets};
-        bool wanted = forced->algorithm < 0 || (int)row->algorithm == forced->algorithm;
-        if (row->nranks == table_for(nranks) && wanted && !has(kernels, count, kernel)) kernels[count++] = kernel;
+    if (count < OH_DEVICE_KERNELS) kernels[count++] = kernel;
+    return count;
+}
+
+/* Of a row for small messages, and of the last one of a table also for those that take several steps. */
+static int add_row(oh_device_kernel_t *kernels, int count, const oh_device_row_t *row, int ring, bool last) {
+    bool packets = oh_device_algorithms[row->algorithm].packets;
+    int one = packets ? packets_of_one(row->packets, ring) : 1, many = packets_of_many(one, ring);
+    count = add_kernel(kernels, count, (oh_device_kernel_t){row->algorithm, one, false});
+    return packets && last ? add_kernel(kernels, count, (oh_device_kernel_t){row->algorithm, many, true}) : count;
+}
+
+int oh_device_kernels(int nranks, int ring, const oh_device_forced_t *forced,
+                      oh_device_kernel_t kernels[OH_DEVICE_KERNELS]) {
+    int count = 0, table = table_for(nranks);
+    if (forced->algorithm >= 0) {
+        oh_device_row_t row = forced_rows[forced->algorithm];
+        if (forced->packets > 0) row.packets = forced->packets;
+        return add_row(kernels, count, &row, ring, true);
+    }
+    for (size_t i = 0; i < oh_device_table_rows; i++) {
+        if (oh_device_table[i].nranks != table) continue;
+        bool last = i + 1 == oh_device_table_rows || oh_device_table[i + 1].nranks != table;
+        count = add_row(kernels, count, &oh_device_table[i], ring, last);
     }
     return count;
 }

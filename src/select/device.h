@@ -55,7 +55,7 @@ typedef struct oh_device_question {
     int share;      /* ranks on one GPU, which must all fit in it at once */
     int max_blocks; /* 0: no bound */
     oh_device_forced_t forced;
-    int teams, slot_packets; /* what the workspace has room for (arena/device_sizes.h) */
+    int teams, ring, slot_packets; /* what the workspace has room for (arena/device_sizes.h) */
     size_t page_bytes;
 } oh_device_question_t;
 
@@ -68,13 +68,18 @@ size_t oh_device_part_units(oh_device_algorithm_t algorithm, int nranks, size_t 
 /* Bytes of the message in one unit of work: a packet's load, or 16. */
 size_t oh_device_unit_bytes(oh_device_algorithm_t algorithm, onehop_dtype_t dtype, onehop_op_t op);
 
-/* The kernels that any size may need: every (algorithm, packets) once; returns how many, at most OH_DEVICE_KERNELS. */
+/* The kernels that most sizes need, each once; returns how many, at most OH_DEVICE_KERNELS. */
 enum { OH_DEVICE_KERNELS = 8, OH_DEVICE_PACKETS_MAX = 4 };
 typedef struct oh_device_kernel {
     oh_device_algorithm_t algorithm;
     int packets;
+    bool many; /* for launches of several steps, where data travel in packets */
 } oh_device_kernel_t;
-int oh_device_kernels(int nranks, const oh_device_forced_t *forced, oh_device_kernel_t kernels[OH_DEVICE_KERNELS]);
+int oh_device_kernels(int nranks, int ring, const oh_device_forced_t *forced,
+                      oh_device_kernel_t kernels[OH_DEVICE_KERNELS]);
+
+/* The kernel of a plan. */
+oh_device_kernel_t oh_device_kernel_of(const oh_device_plan_t *plan);
 
 /* Most threads of a block that a kernel is compiled for. */
 int oh_device_threads_max(int nranks, int packets);

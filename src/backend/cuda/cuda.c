@@ -37,7 +37,8 @@ static oh_device_plan_t make_plan(const oh_gpu_backend_t *gpu, size_t count, one
                                      .max_blocks = gpu->config.max_blocks,
                                      .forced = gpu->forced,
                                      .teams = gpu->sizes.teams,
-                                     .slot_packets = gpu->sizes.slot_packets,
+                                     .ring = gpu->sizes.ring,
+                                     .slot_packets = gpu->sizes.packets,
                                      .page_bytes = gpu->sizes.page_bytes};
     return oh_device_select(&question, reason);
 }
@@ -62,7 +63,7 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
     CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,
                              .gridDimY = 1,
                              .gridDimZ = 1,
-                             .blockDimX = (unsigned)plan->threads,
+                             .blockDimX = (unsigned)oh_gpu_threads(plan->threads, oh_device_kernel_of(plan)),
                              .blockDimY = 1,
                              .blockDimZ = 1,
                              .hStream = request->stream,
@@ -76,9 +77,10 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
 
 static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *request) {
     oh_device_plan_t plan = make_plan(gpu, request->count, request->dtype, request->op, NULL);
-    oh_gpu_kernel_t *kernel = &gpu->kernels[request->dtype][request->op][plan.algorithm][oh_packet_choice(plan.packets)]
-                                           [is_whole(request, plan.algorithm)];
-    if (kernel->function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, &plan));
+    oh_device_kernel_t wanted = oh_device_kernel_of(&plan);
+    oh_gpu_kernel_t *kernel =
+        &oh_gpu_kernel_forms(gpu->kernels[request->dtype][request->op], wanted)[is_whole(request, plan.algorithm)];
+    if (kernel->function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, wanted));
     atomic_fetch_add_explicit(&gpu->operations, 1, memory_order_relaxed);
     return launch(gpu, request, &plan, kernel->function);
 }

@@ -37,8 +37,8 @@ typedef struct oh_gpu_kernel {
     CUfunction function;
 } oh_gpu_kernel_t;
 
-/* The last index: whether all units are whole and aligned (kernels/element.h). */
-typedef oh_gpu_kernel_t oh_gpu_kernels_t[OH_DEVICE_ALGORITHMS][OH_PACKET_CHOICES][2];
+/* The last two: for launches of several steps; and whether all units are whole and aligned (kernels/element.h). */
+typedef oh_gpu_kernel_t oh_gpu_kernels_t[OH_DEVICE_ALGORITHMS][OH_PACKET_CHOICES][2][2];
 
 typedef struct oh_gpu_backend {
     oh_backend_t backend;
@@ -74,15 +74,23 @@ typedef struct oh_gpu_backend {
 } oh_gpu_backend_t;
 
 /*
- * Loads what messages of any size of (dtype, op) need, and what this plan does. The context is current. Legal during a
- * capture. Collective where ranks share a GPU.
+ * Loads what messages of most sizes of (dtype, op) need, and the one that is wanted now. The context is current. Legal
+ * during a capture. Collective where ranks share a GPU.
  */
 onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op,
-                                    const oh_device_plan_t *plan);
+                                    oh_device_kernel_t wanted);
 void oh_gpu_kernels_unload(oh_gpu_backend_t *gpu);
 
-/* Where in oh_gpu_kernels_t a number of packets lies. */
-static inline int oh_packet_choice(int packets) { return packets == 1 ? 0 : packets == 2 ? 1 : 2; }
+/* Threads of a block: where credits are kept (kernels/packet.h), one warp more than do the work. */
+static inline int oh_gpu_threads(int workers, oh_device_kernel_t kernel) {
+    return kernel.many ? workers + 32 : workers;
+}
+
+/* A kernel's two forms: for any unit, and for whole ones. */
+static inline oh_gpu_kernel_t *oh_gpu_kernel_forms(oh_gpu_kernels_t kernels, oh_device_kernel_t kernel) {
+    int choice = kernel.packets == 1 ? 0 : kernel.packets == 2 ? 1 : 2;
+    return kernels[kernel.algorithm][choice][kernel.many];
+}
 
 onehop_result_t oh_gpu_watch_begin(oh_gpu_backend_t *gpu);
 void oh_gpu_watch_end(oh_gpu_backend_t *gpu);

@@ -30,9 +30,11 @@ static void describe_job(const oh_gpu_backend_t *gpu, onehop_dtype_t dtype, oneh
     define(job, "OH_DTYPE", (size_t)dtype);
     define(job, "OH_OP", (size_t)op);
     define(job, "OH_K", (size_t)kernel->packets);
-    define(job, "OH_THREADS", (size_t)oh_device_threads_max(gpu->nranks, kernel->packets));
+    define(job, "OH_MANY", kernel->many);
+    define(job, "OH_THREADS", (size_t)oh_gpu_threads(oh_device_threads_max(gpu->nranks, kernel->packets), *kernel));
     define(job, "OH_TEAMS", (size_t)gpu->sizes.teams);
-    define(job, "OH_SLOT_PACKETS", (size_t)gpu->sizes.slot_packets);
+    define(job, "OH_RING", (size_t)gpu->sizes.ring);
+    define(job, "OH_SLOT_PACKETS", (size_t)gpu->sizes.packets);
     define(job, "OH_PAGES_AT", gpu->sizes.pages_at);
     define(job, "OH_PAGE_BYTES", gpu->sizes.page_bytes);
     define(job, "OH_PART", oh_device_part_units(kernel->algorithm, gpu->nranks, gpu->sizes.page_bytes));
@@ -42,7 +44,7 @@ static void describe_job(const oh_gpu_backend_t *gpu, onehop_dtype_t dtype, oneh
 /* Both forms of a kernel, unless they are there or wished for already. */
 static int wish_for(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op, oh_device_kernel_t kernel,
                     wish_t *wishes, int count) {
-    oh_gpu_kernel_t *form = gpu->kernels[dtype][op][kernel.algorithm][oh_packet_choice(kernel.packets)];
+    oh_gpu_kernel_t *form = oh_gpu_kernel_forms(gpu->kernels[dtype][op], kernel);
     for (int i = 0; i < count; i++) {
         if (wishes[i].out == form) return count;
     }
@@ -85,11 +87,11 @@ static onehop_result_t wait_for_sharers(oh_gpu_backend_t *gpu, onehop_result_t m
 }
 
 onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op,
-                                    const oh_device_plan_t *plan) {
+                                    oh_device_kernel_t wanted) {
     oh_device_kernel_t kernels[OH_DEVICE_KERNELS];
     wish_t wishes[WISHES];
-    int count = wish_for(gpu, dtype, op, (oh_device_kernel_t){plan->algorithm, plan->packets}, wishes, 0);
-    for (int i = oh_device_kernels(gpu->nranks, &gpu->forced, kernels); i > 0; i--) {
+    int count = wish_for(gpu, dtype, op, wanted, wishes, 0);
+    for (int i = oh_device_kernels(gpu->nranks, gpu->sizes.ring, &gpu->forced, kernels); i > 0; i--) {
         count = wish_for(gpu, dtype, op, kernels[i - 1], wishes, count);
     }
     oh_jit_job_t *jobs = calloc((size_t)count, sizeof *jobs);
@@ -108,7 +110,7 @@ onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype,
 }
 
 void oh_gpu_kernels_unload(oh_gpu_backend_t *gpu) {
-    oh_gpu_kernel_t *kernels = &gpu->kernels[0][0][0][0][0];
+    oh_gpu_kernel_t *kernels = &gpu->kernels[0][0][0][0][0][0];
     for (size_t i = 0; i < sizeof gpu->kernels / sizeof *kernels; i++) {
         if (kernels[i].module != NULL) gpu->cuda.cuModuleUnload(kernels[i].module);
     }

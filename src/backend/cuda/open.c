@@ -61,6 +61,8 @@ static onehop_result_t empty_mailboxes(oh_gpu_backend_t *gpu) {
 }
 
 static onehop_result_t prepare_workspace(oh_gpu_backend_t *gpu) {
+    const oh_gpu_t *mine = &gpu->gpus[gpu->rank];
+    OH_TRY(oh_jit_open(gpu->config.cache_directory, gpu->config.nvrtc, mine->major, mine->minor, &gpu->jit));
     OH_TRY(register_control(gpu));
     OH_TRY(empty_mailboxes(gpu));
     OH_TRY(oh_cuda_check(&gpu->cuda, gpu->cuda.cuCtxSynchronize(), "cannot prepare the workspace"));
@@ -117,10 +119,6 @@ static onehop_result_t set_up(oh_gpu_backend_t *gpu) {
                                       &patience, &gpu->workspace);
     }
     if (result == ONEHOP_SUCCESS) result = oh_arena_open(gpu->bootstrap, OH_PAGE, &patience, &gpu->control);
-    if (result == ONEHOP_SUCCESS) {
-        result = oh_jit_open(gpu->config.cache_directory, gpu->config.nvrtc, gpu->gpus[gpu->rank].major,
-                             gpu->gpus[gpu->rank].minor, &gpu->jit);
-    }
     /* Nobody may write into a mailbox before its owner has emptied it. */
     if (result == ONEHOP_SUCCESS) result = agree(gpu, "workspace ready", prepare_workspace(gpu), &patience);
     if (device == ONEHOP_SUCCESS) oh_gpu_leave(gpu, pushed);
