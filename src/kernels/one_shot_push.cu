@@ -7,6 +7,7 @@
  * The message is cut into pieces of OH_K units a thread, which go round the teams. A piece is put while the one before
  * it is on its way.
  */
+#define OH_GENTLE OH_MANY
 #include "kernels/packet.h"
 
 typedef struct piece {
@@ -73,7 +74,7 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
 #if OH_MANY
     if (threadIdx.x == 0) oh_done_count = 0; /* seen by all after oh_begin */
     const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);

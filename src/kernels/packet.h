@@ -39,6 +39,8 @@
 
 #define OH_EMPTY 0x80000000u
 
+/* Includers say whether they look gently: OH_GENTLE, see oh_wait_for_first. */
+
 /* OH_UNIT: bytes of the message in a packet. */
 #define OH_SENTINEL (OH_DTYPE <= 3 && (OH_OP == 0 || OH_OP == 4))
 #if OH_SENTINEL
@@ -99,6 +101,20 @@ OH_DEVICE void oh_put_all(const oh_kernel_args_t &a, oh_u64 at, const oh_packet_
 }
 
 /*
+ * Where there is much to come (OH_GENTLE), a warp's first lane alone looks for its last packet, before all look for
+ * theirs: looking takes a share of the L2 cache's bandwidth, which what arrives needs too.
+ */
+OH_DEVICE void oh_wait_for_first(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM]) {
+    oh_patience_t patience = {0, 0};
+    const unsigned char *place = oh_place(a, OH_RANK, rows.at[OH_K - 1], OH_ROOM - 1);
+    if (OH_PEERS > 0 && threadIdx.x % 32 == 0 && present[OH_K - 1][OH_ROOM - 1]) {
+        while (!oh_full(oh_ld_relaxed_sys_packet(place)) && oh_patient(a, &patience, oh_peer(OH_ROOM - 1), 0)) {
+        }
+    }
+    __syncwarp();
+}
+
+/*
  * Takes the packets of the step's rows from every peer, but for those of which present[k][p] is false; false if it gave
  * up. Looks again only at those that have not come. The places are emptied by oh_empty, when there is time.
  */
@@ -106,6 +122,7 @@ OH_DEVICE bool oh_take(const oh_kernel_args_t &a, const oh_rows_t &rows, const b
                        oh_packet_t packet[OH_K][OH_ROOM]) {
     oh_patience_t patience = {0, 0};
     int missing;
+    if (OH_GENTLE) oh_wait_for_first(a, rows, present);
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll

@@ -7,8 +7,6 @@
  * what it will use, and publishes that before it lets the next kernel of the stream start early; so the next one reads
  * the new value though this one still runs. Since all ranks launch the same kernels in the same order, the counters of
  * a team are the same on all ranks; nothing in them comes from the host, so a captured graph may be replayed at will.
- *
- * Only then does a kernel wait until its predecessor has ended (the user's data, and the mailboxes that it emptied).
  */
 #ifndef OH_KERNELS_TEAM_H
 #define OH_KERNELS_TEAM_H
@@ -28,8 +26,8 @@ OH_DEVICE int oh_peer(int index) { return (OH_RANK + 1 + index) % OH_NRANKS; }
 OH_DEVICE int oh_peer_index(int source, int at) { return (source - at - 1 + OH_NRANKS) % OH_NRANKS; }
 
 /*
- * Begins a launch that takes `rows` rows of the rings and `barriers` barriers: returns where the team stands, and lets
- * the next kernel start. What can be computed before the previous kernel has ended comes between this and oh_wait.
+ * Begins a launch that takes `rows` rows of the rings and `barriers` barriers: returns where the team stands. What can
+ * be computed before the previous kernel has ended comes between this and oh_wait.
  */
 OH_DEVICE oh_counter_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 barriers) {
     unsigned char *counter = a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
@@ -40,15 +38,20 @@ OH_DEVICE oh_counter_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 b
         oh_st_relaxed_gpu_u64(counter, (now.rows + rows) | (oh_u64)(now.barriers + barriers) << 32);
         oh_st_relaxed_gpu_u64(counter + 8, operations + 1);
         oh_fence_gpu();
-        oh_launch_dependents(); /* this thread speaks for the block */
     }
     return now;
 }
 
+/*
+ * Waits until the previous kernel has ended, and only then lets the next one start: who did so sooner would let all
+ * kernels of a graph come in and wait, as many as the GPU has room for, and their blocks would no longer be spread
+ * evenly (bench/NOTES.md).
+ */
 OH_DEVICE void oh_wait(const oh_kernel_args_t &a, const oh_counter_t &now) {
     oh_wait_for_previous();
-    if (blockIdx.x == 0 && threadIdx.x == 0) {
-        oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, now.operations + 1);
+    if (threadIdx.x == 0) {
+        oh_launch_dependents(); /* this thread speaks for the block */
+        if (blockIdx.x == 0) oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, now.operations + 1);
     }
 }
 

@@ -51,7 +51,7 @@ OH_DEVICE void gather(const oh_kernel_args_t &a, oh_u64 first) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
     oh_u32 barrier = oh_begin_barriers(a, 2 * a.steps + 1);
     if (!oh_meet(a, ++barrier)) return;
     for (oh_u32 i = 0; i < a.steps; i++) {

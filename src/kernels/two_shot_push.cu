@@ -7,6 +7,7 @@
  * A part is OH_K units a thread; pieces go round the teams. Three are under way at once (scatter i+1, reduce i, gather
  * i-1), so that the wire is busy both ways.
  */
+#define OH_GENTLE 1
 #include "kernels/packet.h"
 
 typedef struct piece {
@@ -29,21 +30,29 @@ OH_DEVICE bool inside(const piece_t &piece, int owner, int k) { return offset(ow
 /* In a launch of several steps every thread takes part in every one. */
 OH_DEVICE bool takes_part(const piece_t &piece, int owner, int k) { return OH_MANY || inside(piece, owner, k); }
 
-OH_DEVICE void scatter(const oh_kernel_args_t &a, const piece_t &piece) {
+/* The parts of the other ranks, on their way from the message to the mailboxes. */
+typedef struct parts {
     oh_packet_t packet[OH_K][OH_ROOM];
+} parts_t;
+
+OH_DEVICE void load_parts(const piece_t &piece, parts_t *parts) {
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (OH_MANY) packet[k][p] = oh_packet_t{{0, 0, 0, 0}};
-            if (inside(piece, oh_peer(p), k)) packet[k][p] = oh_load(piece.stretch, offset(oh_peer(p), k));
+            if (OH_MANY) parts->packet[k][p] = oh_packet_t{{0, 0, 0, 0}};
+            if (inside(piece, oh_peer(p), k)) parts->packet[k][p] = oh_load(piece.stretch, offset(oh_peer(p), k));
         }
     }
+}
+
+OH_DEVICE void put_parts(const oh_kernel_args_t &a, const piece_t &piece, const parts_t &parts) {
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (takes_part(piece, oh_peer(p), k)) oh_put(a, oh_peer(p), piece.scatter.at[k], oh_seal(packet[k][p]));
+            if (!takes_part(piece, oh_peer(p), k)) continue;
+            oh_put(a, oh_peer(p), piece.scatter.at[k], oh_seal(parts.packet[k][p]));
         }
     }
 }
@@ -89,12 +98,17 @@ OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece) {
 }
 
 #if OH_MANY
+/* What is scattered next is loaded one step ahead. */
 OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
-    scatter(a, find_piece(a, first, 0));
+    parts_t parts;
+    load_parts(find_piece(a, first, 0), &parts);
+    put_parts(a, find_piece(a, first, 0), parts);
+    load_parts(find_piece(a, first, 1), &parts);
     for (oh_u32 i = 0; i <= a.steps; i++) {
         if (i + 1 < a.steps) {
             if (!oh_wait_for_credit(a, first, i)) return false;
-            scatter(a, find_piece(a, first, i + 1));
+            put_parts(a, find_piece(a, first, i + 1), parts);
+            if (i + 2 < a.steps) load_parts(find_piece(a, first, i + 2), &parts);
         }
         if (i < a.steps && !reduce(a, find_piece(a, first, i))) return false;
         if (i > 0 && !gather(a, find_piece(a, first, i - 1))) return false;
@@ -104,7 +118,7 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
 }
 #endif
 
-extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
 #if OH_MANY
     if (threadIdx.x == 0) oh_done_count = 0; /* seen by all after oh_begin */
     const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
@@ -118,7 +132,9 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS) onehop_kernel(const __g
     const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
     const piece_t piece = find_piece(a, now.rows, 0);
     oh_wait(a, now);
-    scatter(a, piece);
+    parts_t parts;
+    load_parts(piece, &parts);
+    put_parts(a, piece, parts);
     if (reduce(a, piece)) gather(a, piece);
 #endif
 }

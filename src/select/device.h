@@ -69,7 +69,7 @@ size_t oh_device_part_units(oh_device_algorithm_t algorithm, int nranks, size_t 
 size_t oh_device_unit_bytes(oh_device_algorithm_t algorithm, onehop_dtype_t dtype, onehop_op_t op);
 
 /* The kernels that most sizes need, each once; returns how many, at most OH_DEVICE_KERNELS. */
-enum { OH_DEVICE_KERNELS = 8, OH_DEVICE_PACKETS_MAX = 4 };
+enum { OH_DEVICE_KERNELS = 12, OH_DEVICE_PACKETS_MAX = 4 };
 typedef struct oh_device_kernel {
     oh_device_algorithm_t algorithm;
     int packets;

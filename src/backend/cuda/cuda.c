@@ -2,6 +2,8 @@
 /* An operation on GPUs, and all else that the backend offers to the library. */
 #include "backend/cuda/cuda.h"
 
+#include "backend/cuda/specialise.h"
+
 #include <inttypes.h>
 #include <unistd.h>
 
@@ -63,7 +65,7 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
     CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,
                              .gridDimY = 1,
                              .gridDimZ = 1,
-                             .blockDimX = (unsigned)oh_gpu_threads(plan->threads, oh_device_kernel_of(plan)),
+                             .blockDimX = (unsigned)oh_block_threads(plan->threads, oh_device_kernel_of(plan)),
                              .blockDimY = 1,
                              .blockDimZ = 1,
                              .hStream = request->stream,

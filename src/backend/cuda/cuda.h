@@ -81,11 +81,6 @@ onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype,
                                     oh_device_kernel_t wanted);
 void oh_gpu_kernels_unload(oh_gpu_backend_t *gpu);
 
-/* Threads of a block: where credits are kept (kernels/packet.h), one warp more than do the work. */
-static inline int oh_gpu_threads(int workers, oh_device_kernel_t kernel) {
-    return kernel.many ? workers + 32 : workers;
-}
-
 /* A kernel's two forms: for any unit, and for whole ones. */
 static inline oh_gpu_kernel_t *oh_gpu_kernel_forms(oh_gpu_kernels_t kernels, oh_device_kernel_t kernel) {
     int choice = kernel.packets == 1 ? 0 : kernel.packets == 2 ? 1 : 2;

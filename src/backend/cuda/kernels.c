@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "backend/cuda/cuda.h"
+#include "backend/cuda/specialise.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "bootstrap/agree.h"
@@ -15,31 +16,6 @@ typedef struct wish {
 } wish_t;
 
 enum { WISHES = 2 * (OH_DEVICE_KERNELS + 1) };
-
-static void define(oh_jit_job_t *job, const char *name, size_t value) {
-    snprintf(job->options[job->noptions++], OH_JIT_OPTION_LENGTH, "-D%s=%zu", name, value);
-}
-
-/* All that a kernel is specialised by. */
-static void describe_job(const oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op, const wish_t *wish,
-                         oh_jit_job_t *job) {
-    const oh_device_kernel_t *kernel = &wish->kernel;
-    *job = (oh_jit_job_t){.source = oh_device_algorithms[kernel->algorithm].source};
-    define(job, "OH_NRANKS", (size_t)gpu->nranks);
-    define(job, "OH_RANK", (size_t)gpu->rank);
-    define(job, "OH_DTYPE", (size_t)dtype);
-    define(job, "OH_OP", (size_t)op);
-    define(job, "OH_K", (size_t)kernel->packets);
-    define(job, "OH_MANY", kernel->many);
-    define(job, "OH_THREADS", (size_t)oh_gpu_threads(oh_device_threads_max(gpu->nranks, kernel->packets), *kernel));
-    define(job, "OH_TEAMS", (size_t)gpu->sizes.teams);
-    define(job, "OH_RING", (size_t)gpu->sizes.ring);
-    define(job, "OH_SLOT_PACKETS", (size_t)gpu->sizes.packets);
-    define(job, "OH_PAGES_AT", gpu->sizes.pages_at);
-    define(job, "OH_PAGE_BYTES", gpu->sizes.page_bytes);
-    define(job, "OH_PART", oh_device_part_units(kernel->algorithm, gpu->nranks, gpu->sizes.page_bytes));
-    define(job, "OH_WHOLE", wish->whole);
-}
 
 /* Both forms of a kernel, unless they are there or wished for already. */
 static int wish_for(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op, oh_device_kernel_t kernel,
@@ -96,7 +72,9 @@ onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype,
     }
     oh_jit_job_t *jobs = calloc((size_t)count, sizeof *jobs);
     if (jobs == NULL) return oh_fail(ONEHOP_OUT_OF_MEMORY, "out of memory");
-    for (int i = 0; i < count; i++) describe_job(gpu, dtype, op, &wishes[i], &jobs[i]);
+    for (int i = 0; i < count; i++) {
+        oh_specialise(gpu->nranks, gpu->rank, &gpu->sizes, dtype, op, wishes[i].kernel, wishes[i].whole, &jobs[i]);
+    }
     const int64_t begin = oh_now_ns();
     onehop_result_t result = oh_jit_run(gpu->jit, jobs, count);
     if (result == ONEHOP_SUCCESS) result = load_modules(&gpu->cuda, wishes, jobs, count);
