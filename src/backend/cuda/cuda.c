@@ -80,9 +80,9 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
 static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *request) {
     oh_device_plan_t plan = make_plan(gpu, request->count, request->dtype, request->op, NULL);
     oh_device_kernel_t wanted = oh_device_kernel_of(&plan);
-    oh_gpu_kernel_t *kernel =
-        &oh_gpu_kernel_forms(gpu->kernels[request->dtype][request->op], wanted)[is_whole(request, plan.algorithm)];
-    if (kernel->function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, wanted));
+    bool whole = is_whole(request, plan.algorithm);
+    oh_gpu_kernel_t *kernel = &oh_gpu_kernel_forms(gpu->kernels[request->dtype][request->op], wanted)[whole];
+    if (kernel->function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, wanted, whole));
     atomic_fetch_add_explicit(&gpu->operations, 1, memory_order_relaxed);
     return launch(gpu, request, &plan, kernel->function);
 }

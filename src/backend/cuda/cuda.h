@@ -31,8 +31,9 @@
 
 enum { OH_PACKET_CHOICES = 3 }; /* 1, 2, 4 packets a thread */
 
-/* A kernel; NULL until it is loaded. */
+/* A kernel; NULL until it is compiled, and loaded. */
 typedef struct oh_gpu_kernel {
+    void *cubin;
     CUmodule module;
     CUfunction function;
 } oh_gpu_kernel_t;
@@ -74,11 +75,11 @@ typedef struct oh_gpu_backend {
 } oh_gpu_backend_t;
 
 /*
- * Loads what messages of most sizes of (dtype, op) need, and the one that is wanted now. The context is current. Legal
- * during a capture. Collective where ranks share a GPU.
+ * Loads a kernel. The first of (dtype, op) brings along the compilation of all that messages of most sizes need. The
+ * context is current. Legal during a capture. Collective where ranks share a GPU.
  */
 onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op,
-                                    oh_device_kernel_t wanted);
+                                    oh_device_kernel_t wanted, bool whole);
 void oh_gpu_kernels_unload(oh_gpu_backend_t *gpu);
 
 /* A kernel's two forms: for any unit, and for whole ones. */

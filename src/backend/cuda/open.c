@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backend/cuda/cuda.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "bootstrap/agree.h"
 
@@ -41,22 +42,22 @@ static onehop_result_t register_control(oh_gpu_backend_t *gpu) {
     return ONEHOP_SUCCESS;
 }
 
-/* Packets are empty where their last word says so. */
+/* Packets are empty where their last word says so. The first mebibyte comes from the host, and is then doubled. */
 static onehop_result_t empty_mailboxes(oh_gpu_backend_t *gpu) {
     const oh_cuda_t *cuda = &gpu->cuda;
-    const size_t piece = 1 << 20;
-    unsigned int *pattern = malloc(piece);
+    const CUdeviceptr begin = gpu->workspace.base[gpu->rank] + OH_PACKETS_AT;
+    const size_t bytes = gpu->sizes.packet_bytes, first = bytes < 1 << 20 ? bytes : 1 << 20;
+    unsigned int *pattern = malloc(first);
     if (pattern == NULL) return oh_fail(ONEHOP_OUT_OF_MEMORY, "out of memory");
-    for (size_t i = 0; i < piece / sizeof *pattern; i++) pattern[i] = i % 4 == 3 ? 0x80000000u : 0;
-    onehop_result_t result = ONEHOP_SUCCESS;
-    for (size_t at = 0; at < gpu->sizes.packet_bytes && result == ONEHOP_SUCCESS; at += piece) {
-        size_t left = gpu->sizes.packet_bytes - at;
-        result = oh_cuda_check(cuda,
-                               cuda->cuMemcpyHtoD(gpu->workspace.base[gpu->rank] + OH_PACKETS_AT + at, pattern,
-                                                  left < piece ? left : piece),
+    for (size_t i = 0; i < first / sizeof *pattern; i++) pattern[i] = i % 4 == 3 ? 0x80000000u : 0;
+    onehop_result_t result =
+        oh_cuda_check(cuda, cuda->cuMemcpyHtoD(begin, pattern, first), "cannot prepare the workspace");
+    free(pattern);
+    for (size_t done = first; done < bytes && result == ONEHOP_SUCCESS; done *= 2) {
+        size_t more = bytes - done < done ? bytes - done : done;
+        result = oh_cuda_check(cuda, cuda->cuMemcpyDtoDAsync(begin + done, begin, more, NULL),
                                "cannot prepare the workspace");
     }
-    free(pattern);
     return result;
 }
 
@@ -107,20 +108,27 @@ static onehop_result_t agree(oh_gpu_backend_t *gpu, const char *what, onehop_res
     return verdict;
 }
 
+static double ms_since(int64_t begin) { return (double)(oh_now_ns() - begin) * 1e-6; }
+
 static onehop_result_t set_up(oh_gpu_backend_t *gpu) {
     const oh_patience_t patience = {.timeout_ms = gpu->config.bootstrap_timeout_ms};
+    const int64_t begin = oh_now_ns();
     bool pushed = false;
     onehop_result_t device = open_device(gpu);
     if (device == ONEHOP_SUCCESS) device = oh_gpu_enter(gpu, &pushed);
     onehop_result_t result = agree(gpu, "gpu", device, &patience);
     if (result == ONEHOP_SUCCESS) result = meet_gpus(gpu, &patience);
+    const double met = ms_since(begin);
     if (result == ONEHOP_SUCCESS) {
         result = oh_device_arena_open(&gpu->cuda, gpu->device, gpu->bootstrap, gpu->sizes.total, gpu->config.memory,
                                       &patience, &gpu->workspace);
     }
     if (result == ONEHOP_SUCCESS) result = oh_arena_open(gpu->bootstrap, OH_PAGE, &patience, &gpu->control);
+    const double shared = ms_since(begin);
     /* Nobody may write into a mailbox before its owner has emptied it. */
     if (result == ONEHOP_SUCCESS) result = agree(gpu, "workspace ready", prepare_workspace(gpu), &patience);
+    oh_log("rank %d: the GPUs have met after %.1f ms, share memory after %.1f ms, are ready after %.1f ms", gpu->rank,
+           met, shared, ms_since(begin));
     if (device == ONEHOP_SUCCESS) oh_gpu_leave(gpu, pushed);
     return result;
 }
