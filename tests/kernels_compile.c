@@ -3,11 +3,14 @@
  * Compiles the kernels for GPUs that need not be here, and fails on warnings, register spills and stack use.
  *
  * usage: kernels_compile [all]
- *     Every algorithm, number of packets, data type and operation, in whole units or not, for each architecture; the
- *     number of ranks and the rank change from one to the next. With `all`: every number of ranks and every rank too,
- * which takes hours. Exit status 77: there is no NVRTC here; ONEHOP_NVRTC may name it.
+ *     A sample, always the same. For sm_90 every algorithm meets every data type with every operation, and every number
+ *     of ranks with every form: packets a thread, one step or several, units whole or not. For the others it meets
+ * every number of ranks, and every form. With `all`: all that the library may ever compile, which takes half an hour of
+ * two cores. Ranks change from one kernel to the next. Exit status 77: there is no NVRTC here; ONEHOP_NVRTC may name
+ * it.
  */
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,29 +22,52 @@
 
 #include "arena/device_sizes.h"
 #include "backend/cuda/compile.h"
+#include "backend/cuda/specialise.h"
 #include "base/dtype.h"
 #include "select/device.h"
 
-enum { SKIP = 77, OPTIONS = 13, OPTION = 48, THREADS = 64, MULTIPROCESSORS = 132, WORKSPACE = 32 << 20 };
+enum {
+    SKIP = 77,
+    THREADS = 64,
+    MULTIPROCESSORS = 132,
+    SAMPLED_WHOLLY = 90,
+    FORMS = 2 * 2 * (OH_DEVICE_PACKETS_MAX + 1)
+};
 
-static const int architectures[] = {80, 90, 100};
-static const int packets[] = {1, 2, 4};
-/* The usual numbers first. */
-static const int teams[] = {2, 4, 8, 3, 5, 6, 7, 1};
+static const int architectures[] = {SAMPLED_WHOLLY, 80, 100};
+static const size_t workspaces[] = {32 << 20, 1 << 30}; /* the usual one, and one with room for all packets */
+static const int packets[] = {1, 2, OH_DEVICE_PACKETS_MAX};
 enum {
     ARCHITECTURES = sizeof architectures / sizeof *architectures,
-    PACKETS = sizeof packets / sizeof *packets,
-    TEAMS = sizeof teams / sizeof *teams
+    WORKSPACES = sizeof workspaces / sizeof *workspaces,
+    PACKETS = sizeof packets / sizeof *packets
 };
 
 typedef struct variant {
-    int architecture, algorithm, packets, whole, dtype, op, nranks, rank;
+    int architecture, nranks, rank;
+    size_t workspace;
+    oh_device_kernel_t kernel;
+    bool whole;
+    onehop_dtype_t dtype;
+    onehop_op_t op;
 } variant_t;
+
+typedef struct list {
+    variant_t *variants;
+    int count;
+} list_t;
+
+/* What a sample has met already. */
+typedef struct met {
+    bool nranks[OH_DEVICE_ALGORITHMS][OH_GPU_RANKS + 1];
+    bool forms[OH_DEVICE_ALGORITHMS][FORMS];
+    bool types[OH_DEVICE_ALGORITHMS][OH_DTYPES][OH_OPS];
+    bool together[OH_DEVICE_ALGORITHMS][OH_GPU_RANKS + 1][FORMS];
+} met_t;
 
 typedef struct work {
     oh_nvrtc_t nvrtc;
-    variant_t *variants;
-    int count;
+    list_t list;
     atomic_int next, done, bad;
     atomic_int registers; /* most of any kernel */
 } work_t;
@@ -58,83 +84,126 @@ static bool knows(const oh_nvrtc_t *nvrtc, int architecture) {
     return false;
 }
 
-static void add(work_t *work, variant_t variant) {
-    if ((work->count & (work->count - 1)) == 0) {
-        size_t room = work->count == 0 ? 1 : 2 * (size_t)work->count;
-        work->variants = realloc(work->variants, room * sizeof variant);
-        if (work->variants == NULL) exit(1);
+static void add(list_t *list, const variant_t *variant) {
+    if ((list->count & (list->count - 1)) == 0) {
+        size_t room = list->count == 0 ? 1 : 2 * (size_t)list->count;
+        list->variants = realloc(list->variants, room * sizeof *variant);
+        if (list->variants == NULL) exit(1);
     }
-    work->variants[work->count++] = variant;
+    list->variants[list->count] = *variant;
+    list->variants[list->count].rank = list->count % variant->nranks;
+    list->count++;
 }
 
-/* Every number of ranks and rank, or the next in turn. */
-static void add_ranks(work_t *work, variant_t variant, bool all) {
-    if (!all) {
-        variant.nranks = teams[work->count % TEAMS];
-        variant.rank = work->count / TEAMS % variant.nranks;
-        add(work, variant);
-        return;
-    }
-    for (int i = 0; i < TEAMS; i++) {
-        variant.nranks = teams[i];
-        for (variant.rank = 0; variant.rank < variant.nranks; variant.rank++) add(work, variant);
-    }
-}
-
-static void add_types(work_t *work, variant_t variant, bool all) {
-    for (variant.dtype = 0; variant.dtype < OH_DTYPES; variant.dtype++) {
-        for (variant.op = 0; variant.op < OH_OPS; variant.op++) add_ranks(work, variant, all);
-    }
-}
-
-static void list(work_t *work, bool all) {
-    for (int i = 0; i < ARCHITECTURES; i++) {
-        variant_t variant = {.architecture = architectures[i]};
-        if (!knows(&work->nvrtc, variant.architecture)) {
-            printf("sm_%d is left out: this NVRTC does not know it\n", variant.architecture);
-            continue;
-        }
-        for (variant.algorithm = 0; variant.algorithm < OH_DEVICE_ALGORITHMS; variant.algorithm++) {
-            int choices = oh_device_algorithms[variant.algorithm].packets ? PACKETS : 1;
-            for (int k = 0; k < choices; k++) {
-                variant.packets = packets[k];
-                for (variant.whole = 0; variant.whole < 2; variant.whole++) add_types(work, variant, all);
+static void add_types(list_t *list, variant_t variant) {
+    for (int whole = 0; whole < 2; whole++) {
+        for (int dtype = 0; dtype < OH_DTYPES; dtype++) {
+            for (int op = 0; op < OH_OPS; op++) {
+                variant.whole = whole == 1;
+                variant.dtype = (onehop_dtype_t)dtype;
+                variant.op = (onehop_op_t)op;
+                add(list, &variant);
             }
         }
     }
 }
 
+static bool has_kernel(const list_t *list, const variant_t *variant) {
+    for (int i = 0; i < list->count; i++) {
+        const variant_t *v = &list->variants[i];
+        if (v->nranks == variant->nranks && v->kernel.algorithm == variant->kernel.algorithm &&
+            v->kernel.packets == variant->kernel.packets && v->kernel.many == variant->kernel.many) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The kernels that this text in the configuration leads to, but for those that are listed already. */
+static void add_kernels(list_t *list, variant_t variant, const char *algorithm) {
+    oh_device_kernel_t kernels[OH_DEVICE_KERNELS];
+    oh_device_forced_t forced;
+    if (oh_device_forced_parse(algorithm, &forced) != ONEHOP_SUCCESS) {
+        printf("%s\n", onehop_last_error());
+        exit(1);
+    }
+    int ring = oh_device_sizes_make(variant.workspace, variant.nranks, MULTIPROCESSORS).ring;
+    int count = oh_device_kernels(variant.nranks, ring, &forced, kernels);
+    for (int i = 0; i < count; i++) {
+        variant.kernel = kernels[i];
+        if (!has_kernel(list, &variant)) add_types(list, variant);
+    }
+}
+
+static list_t list_all(int architecture) {
+    list_t list = {NULL, 0};
+    variant_t variant = {.architecture = architecture};
+    for (variant.nranks = 1; variant.nranks <= OH_GPU_RANKS; variant.nranks++) {
+        for (int w = 0; w < WORKSPACES; w++) {
+            variant.workspace = workspaces[w];
+            add_kernels(&list, variant, "auto");
+            for (int i = 0; i < OH_DEVICE_ALGORITHMS * PACKETS; i++) {
+                char text[64];
+                snprintf(text, sizeof text, "%s:%d:512:1", oh_device_algorithms[i / PACKETS].name,
+                         packets[i % PACKETS]);
+                add_kernels(&list, variant, text);
+            }
+        }
+    }
+    return list;
+}
+
+/* ---- a sample of it ---- */
+
+static bool is_new(bool *met) {
+    bool new = !*met;
+    *met = true;
+    return new;
+}
+
+static bool is_wanted(met_t *met, const variant_t *v) {
+    const oh_device_algorithm_t a = v->kernel.algorithm;
+    const int form = v->kernel.packets * 4 + v->kernel.many * 2 + v->whole;
+    if (v->architecture == SAMPLED_WHOLLY) {
+        bool types = is_new(&met->types[a][v->dtype][v->op]);
+        return is_new(&met->together[a][v->nranks][form]) || types;
+    }
+    bool ranks = is_new(&met->nranks[a][v->nranks]);
+    return is_new(&met->forms[a][form]) || ranks;
+}
+
+/* Goes round by a stride that shares no factor with the number of variants, so that it meets each, far apart. */
+static void add_sample(list_t *list, const list_t *all) {
+    met_t met = {0};
+    for (int i = 0; i < all->count; i++) {
+        const variant_t *v = &all->variants[(int64_t)i * 1000003 % all->count];
+        if (is_wanted(&met, v)) add(list, v);
+    }
+}
+
+static void list(work_t *work, bool all) {
+    for (int i = 0; i < ARCHITECTURES; i++) {
+        if (!knows(&work->nvrtc, architectures[i])) {
+            printf("sm_%d is left out: this NVRTC does not know it\n", architectures[i]);
+            continue;
+        }
+        list_t variants = list_all(architectures[i]);
+        if (all) {
+            for (int k = 0; k < variants.count; k++) add(&work->list, &variants.variants[k]);
+        } else {
+            add_sample(&work->list, &variants);
+        }
+        free(variants.variants);
+    }
+}
+
 /* ---- one of them ---- */
-
-static void define(char options[OPTIONS][OPTION], int *count, const char *name, size_t value) {
-    snprintf(options[(*count)++], OPTION, "-D%s=%zu", name, value);
-}
-
-static int describe(const variant_t *v, char options[OPTIONS][OPTION]) {
-    int count = 0;
-    oh_device_sizes_t sizes = oh_device_sizes_make(WORKSPACE, v->nranks, MULTIPROCESSORS);
-    define(options, &count, "OH_NRANKS", (size_t)v->nranks);
-    define(options, &count, "OH_RANK", (size_t)v->rank);
-    define(options, &count, "OH_DTYPE", (size_t)v->dtype);
-    define(options, &count, "OH_OP", (size_t)v->op);
-    define(options, &count, "OH_K", (size_t)v->packets);
-    define(options, &count, "OH_THREADS", (size_t)oh_device_threads_max(v->nranks, v->packets));
-    define(options, &count, "OH_TEAMS", (size_t)sizes.teams);
-    define(options, &count, "OH_SLOT_PACKETS", (size_t)sizes.slot_packets);
-    define(options, &count, "OH_PAGES_AT", sizes.pages_at);
-    define(options, &count, "OH_PAGE_BYTES", sizes.page_bytes);
-    define(options, &count, "OH_PART",
-           oh_device_part_units((oh_device_algorithm_t)v->algorithm, v->nranks, sizes.page_bytes));
-    define(options, &count, "OH_WHOLE", (size_t)v->whole);
-    snprintf(options[count++], OPTION, "--ptxas-options=-v");
-    return count;
-}
 
 static void complain(work_t *work, const variant_t *v, const char *about, const char *text) {
     atomic_fetch_add(&work->bad, 1);
-    printf("%s: packets %d%s, rank %d of %d, %s %s, sm_%d: %s\n%s\n", oh_device_algorithms[v->algorithm].name,
-           v->packets, v->whole ? " whole" : "", v->rank, v->nranks, onehop_dtype_string((onehop_dtype_t)v->dtype),
-           onehop_op_string((onehop_op_t)v->op), v->architecture, about, text);
+    printf("%s: packets %d%s%s, rank %d of %d, %s %s, sm_%d: %s\n%s\n", oh_device_algorithms[v->kernel.algorithm].name,
+           v->kernel.packets, v->kernel.many ? " many" : "", v->whole ? " whole" : "", v->rank, v->nranks,
+           onehop_dtype_string(v->dtype), onehop_op_string(v->op), v->architecture, about, text);
 }
 
 /* The assembler speaks of each function that it made; there must be one, of one kernel. */
@@ -157,14 +226,16 @@ static void judge(work_t *work, const variant_t *v, const char *log) {
 }
 
 static void compile(work_t *work, const variant_t *v) {
-    char texts[OPTIONS][OPTION], *log;
-    const char *options[OPTIONS];
+    char *log;
+    const char *options[OH_JIT_OPTIONS + 1];
     void *cubin;
     size_t bytes;
-    int count = describe(v, texts);
-    for (int i = 0; i < count; i++) options[i] = texts[i];
-    oh_compilation_t what = {oh_device_algorithms[v->algorithm].source, options, count, v->architecture / 10,
-                             v->architecture % 10};
+    oh_jit_job_t job;
+    oh_device_sizes_t sizes = oh_device_sizes_make(v->workspace, v->nranks, MULTIPROCESSORS);
+    oh_specialise(v->nranks, v->rank, &sizes, v->dtype, v->op, v->kernel, v->whole, &job);
+    for (int i = 0; i < job.noptions; i++) options[i] = job.options[i];
+    options[job.noptions] = "--ptxas-options=-v";
+    oh_compilation_t what = {job.source, options, job.noptions + 1, v->architecture / 10, v->architecture % 10};
     if (oh_compile(&work->nvrtc, &what, &cubin, &bytes, &log) != ONEHOP_SUCCESS) {
         complain(work, v, "does not compile", onehop_last_error());
         return;
@@ -176,8 +247,8 @@ static void compile(work_t *work, const variant_t *v) {
 
 static void *run(void *context) {
     work_t *work = context;
-    for (int i; (i = atomic_fetch_add(&work->next, 1)) < work->count;) {
-        compile(work, &work->variants[i]);
+    for (int i; (i = atomic_fetch_add(&work->next, 1)) < work->list.count;) {
+        compile(work, &work->list.variants[i]);
         atomic_fetch_add(&work->done, 1);
     }
     return NULL;
@@ -203,6 +274,6 @@ int main(int argc, char **argv) {
     printf("NVRTC %d.%d: %d kernels, %d of them bad; at most %d registers\n", work.nvrtc.version / 1000,
            work.nvrtc.version % 1000 / 10, atomic_load(&work.done), atomic_load(&work.bad),
            atomic_load(&work.registers));
-    free(work.variants);
-    return work.count > 0 && atomic_load(&work.bad) == 0 && atomic_load(&work.done) == work.count ? 0 : 1;
+    free(work.list.variants);
+    return work.list.count > 0 && atomic_load(&work.bad) == 0 && atomic_load(&work.done) == work.list.count ? 0 : 1;
 }

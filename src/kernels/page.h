@@ -31,7 +31,7 @@ OH_DEVICE oh_packet_t *oh_page(const oh_kernel_args_t &a, int rank, int index) {
 OH_DEVICE bool oh_meet(const oh_kernel_args_t &a, oh_u32 number) {
     bool met = true;
     __syncthreads();
-    if (threadIdx.x < OH_PEERS) {
+    if ((int)threadIdx.x < OH_PEERS) {
         const int peer = oh_peer((int)threadIdx.x);
         unsigned char *theirs = a.workspace[peer] + OH_FLAGS_AT + (OH_RANK * OH_GPU_TEAMS + blockIdx.x) * 4;
         const unsigned char *mine = a.workspace[OH_RANK] + OH_FLAGS_AT + (peer * OH_GPU_TEAMS + blockIdx.x) * 4;
