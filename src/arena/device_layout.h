@@ -4,6 +4,7 @@
  * code (C11) and by device code (NVRTC, without any header of the system).
  *
  *     counters   one oh_counter_t per team: written and read by this rank's kernels alone
+ *     greetings  what each rank called, and in which operation (kernels/team.h)
  *     flags      one word per source and team: the barriers of the algorithms that have them; each written by one peer
  *     credits    likewise: how far that peer has emptied its mailbox (kernels/packet.h)
  *     packets    two rings (OH_SCATTER, OH_GATHER) of slots; a slot has room for a packet to each thread of every team
@@ -22,9 +23,11 @@ enum {
     OH_SCATTER = 0,
     OH_GATHER = 1,
     OH_RINGS = 2,
-    OH_COUNTER = 16,                                               /* bytes of an oh_counter_t */
-    OH_CLAIM_AT = OH_GPU_TEAMS * OH_COUNTER,                       /* which thread of this rank may report */
-    OH_CURRENT_AT = OH_CLAIM_AT + 8,                               /* number of the operation whose kernel is running */
+    OH_COUNTER = 16,                         /* bytes of an oh_counter_t */
+    OH_CLAIM_AT = OH_GPU_TEAMS * OH_COUNTER, /* which thread of this rank may report */
+    OH_CURRENT_AT = OH_CLAIM_AT + 8,         /* number of the operation whose kernel is running */
+    OH_GREETINGS_AT = OH_CLAIM_AT + 64,      /* [source][operation % OH_GREETINGS], a packet each */
+    OH_GREETINGS = 4,
     OH_FLAGS_AT = OH_CLAIM_AT + 4096,                              /* [source][team], 4 bytes each */
     OH_CREDITS_AT = OH_FLAGS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4, /* likewise */
     OH_PACKETS_AT = OH_CREDITS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4
@@ -47,16 +50,28 @@ typedef struct oh_kernel_args {
     unsigned long long timeout_ns;          /* how long to wait for a peer */
     unsigned long long units;               /* of the message, as the kernel cuts it */
     unsigned int steps;                     /* of every team */
+    unsigned int what;                      /* OH_WHAT of the operation's dtype and op */
 } oh_kernel_args_t;
 
-/* What a kernel that gave up says. */
+#define OH_WHAT(dtype, op) ((unsigned)(dtype) | (unsigned)(op) << 8)
+
+/* What a rank says to its peers when it begins an operation: 16 bytes, written and read as a whole. */
+typedef struct oh_greeting {
+    unsigned int operation; /* the lower half of its number */
+    unsigned int what;
+    unsigned long long count;
+} oh_greeting_t;
+
+/* What a kernel that gave up, or has seen ranks disagree, says. */
 typedef struct oh_report {
     unsigned int ready; /* stored last: the report is whole */
-    unsigned int rank;  /* the peer that was waited for */
-    unsigned int team;
-    unsigned int barrier; /* waited in a barrier: 1; for packets: 0 */
+    unsigned int kind;  /* oh_report_kind_t */
+    unsigned int rank;  /* the peer */
     unsigned long long operation;
+    oh_greeting_t mine, theirs; /* OH_REPORT_MISMATCH */
 } oh_report_t;
+
+typedef enum oh_report_kind { OH_REPORT_DATA, OH_REPORT_BARRIER, OH_REPORT_MISMATCH } oh_report_kind_t;
 
 enum { OH_REPORT_AT = 2048 }; /* in the control page, behind the fault record, whose first word is the poison */
 

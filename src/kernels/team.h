@@ -25,6 +25,60 @@ OH_DEVICE int oh_peer(int index) { return (OH_RANK + 1 + index) % OH_NRANKS; }
 /* The number of rank `source` among the peers of rank `at`. */
 OH_DEVICE int oh_peer_index(int source, int at) { return (source - at - 1 + OH_NRANKS) % OH_NRANKS; }
 
+/* ---- reports ---- */
+
+/*
+ * The first thread of this rank to give up, or to see a disagreement, tells the host. Who reads: the host's watcher,
+ * which acts on `ready`; the claim is never returned, since a communicator that has broken stays so.
+ */
+OH_DEVICE void oh_report(const oh_kernel_args_t &a, oh_u32 kind, int peer, oh_u64 operation, const oh_packet_t &mine,
+                         const oh_packet_t &theirs) {
+    if (atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
+    oh_report_t *report = (oh_report_t *)(a.control + OH_REPORT_AT);
+    oh_st_relaxed_sys(&report->kind, kind);
+    oh_st_relaxed_sys(&report->rank, (oh_u32)peer);
+    oh_st_relaxed_sys_u64(&report->operation, operation);
+    for (int w = 0; w < 4; w++) {
+        oh_st_relaxed_sys((oh_u32 *)&report->mine + w, mine.word[w]);
+        oh_st_relaxed_sys((oh_u32 *)&report->theirs + w, theirs.word[w]);
+    }
+    oh_fence_sys();
+    oh_st_relaxed_sys(&report->ready, 1);
+}
+
+/* ---- greetings ---- */
+
+/*
+ * Ranks must call with the same count, dtype and op. Each tells all what it calls, in a packet beside the data and
+ * before the previous kernel has ended, so that it costs nothing; and looks at what its peers have told it: two
+ * operations later, when all have ended that one, or as soon as a thread waits for long. A greeting that has not come,
+ * or has been written over, is no disagreement. One is written over four operations later, by who has ended the one
+ * before.
+ */
+OH_DEVICE unsigned char *oh_greeting(const oh_kernel_args_t &a, int owner, int source, oh_u64 operation) {
+    return a.workspace[owner] + OH_GREETINGS_AT + (source * OH_GREETINGS + (int)(operation % OH_GREETINGS)) * OH_PACKET;
+}
+
+OH_DEVICE void oh_compare(const oh_kernel_args_t &a, int peer, oh_u64 operation) {
+    const oh_packet_t mine = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, OH_RANK, operation));
+    const oh_packet_t theirs = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, peer, operation));
+    const bool same_operation = mine.word[0] == (oh_u32)operation && theirs.word[0] == (oh_u32)operation;
+    const bool same =
+        mine.word[1] == theirs.word[1] && mine.word[2] == theirs.word[2] && mine.word[3] == theirs.word[3];
+    if (same_operation && !same) oh_report(a, OH_REPORT_MISMATCH, peer, operation, mine, theirs);
+}
+
+/* One thread a rank; `operation` is the one that begins. */
+OH_DEVICE void oh_greet(const oh_kernel_args_t &a, oh_u64 operation) {
+    const int rank = (int)threadIdx.x;
+    const oh_packet_t mine = {{(oh_u32)operation, a.what, (oh_u32)a.count, (oh_u32)(a.count >> 32)}};
+    if (rank >= OH_NRANKS) return;
+    oh_st_relaxed_sys_packet(oh_greeting(a, rank, OH_RANK, operation), mine);
+    if (rank != OH_RANK) oh_compare(a, rank, operation - 2);
+}
+
+/* ---- a launch ---- */
+
 /*
  * Begins a launch that takes `rows` rows of the rings and `barriers` barriers: returns where the team stands. What can
  * be computed before the previous kernel has ended comes between this and oh_wait.
@@ -39,6 +93,7 @@ OH_DEVICE oh_counter_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 b
         oh_st_relaxed_gpu_u64(counter + 8, operations + 1);
         oh_fence_gpu();
     }
+    if (blockIdx.x == 0) oh_greet(a, operations + 1);
     return now;
 }
 
@@ -57,21 +112,6 @@ OH_DEVICE void oh_wait(const oh_kernel_args_t &a, const oh_counter_t &now) {
 
 /* ---- waiting ---- */
 
-/*
- * The first thread of this rank to give up tells the host. Who reads: the host's watcher, which acts on `ready`; the
- * claim is never returned, since a communicator that has broken stays so.
- */
-OH_DEVICE void oh_report(const oh_kernel_args_t &a, int peer, oh_u32 barrier) {
-    if (atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
-    oh_report_t *report = (oh_report_t *)(a.control + OH_REPORT_AT);
-    oh_st_relaxed_sys(&report->rank, (oh_u32)peer);
-    oh_st_relaxed_sys(&report->team, blockIdx.x);
-    oh_st_relaxed_sys(&report->barrier, barrier);
-    oh_st_relaxed_sys_u64(&report->operation, oh_ld_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT));
-    oh_fence_sys();
-    oh_st_relaxed_sys(&report->ready, 1);
-}
-
 /* How a thread waits: `looks` in vain so far, since when. */
 typedef struct oh_patience {
     oh_u32 looks;
@@ -82,10 +122,12 @@ typedef struct oh_patience {
 OH_DEVICE bool oh_patient(const oh_kernel_args_t &a, oh_patience_t *patience, int peer, oh_u32 barrier) {
     if (++patience->looks % OH_LOOKS != 0) return true;
     if (oh_ld_relaxed_sys(a.control) != 0) return false; /* the poison of arena/fault.h */
-    const oh_u64 now = oh_global_ns();
+    const oh_u64 now = oh_global_ns(), operation = oh_ld_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT);
     if (patience->since == 0) patience->since = now;
+    oh_compare(a, peer, operation);
     if (now - patience->since < a.timeout_ns) return true;
-    oh_report(a, peer, barrier);
+    const oh_packet_t none = {{0, 0, 0, 0}};
+    oh_report(a, barrier ? OH_REPORT_BARRIER : OH_REPORT_DATA, peer, operation, none, none);
     return false;
 }
 

@@ -60,6 +60,7 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
     args.count = request->count;
     args.units = plan->units;
     args.steps = plan->steps;
+    args.what = OH_WHAT(request->dtype, request->op);
     CUlaunchAttribute dependent = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
                                    .value.programmaticStreamSerializationAllowed = 1};
     CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,

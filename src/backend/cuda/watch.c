@@ -16,8 +16,22 @@ static const oh_report_t *find_report(const oh_gpu_backend_t *gpu) {
     return report;
 }
 
+static onehop_result_t raise_mismatch(oh_gpu_backend_t *gpu, const oh_report_t *report) {
+    bool first = gpu->rank < (int)report->rank;
+    const oh_greeting_t *low = first ? &report->mine : &report->theirs, *high = first ? &report->theirs : &report->mine;
+    return oh_fault_raise(
+        &gpu->faults, ONEHOP_MISMATCH,
+        "ranks disagree in operation %llu: rank %d called all_reduce with count %llu, dtype %s, op %s; "
+        "rank %d with count %llu, dtype %s, op %s",
+        report->operation, first ? gpu->rank : (int)report->rank, low->count,
+        onehop_dtype_string((onehop_dtype_t)(low->what & 0xff)), onehop_op_string((onehop_op_t)(low->what >> 8)),
+        first ? (int)report->rank : gpu->rank, high->count, onehop_dtype_string((onehop_dtype_t)(high->what & 0xff)),
+        onehop_op_string((onehop_op_t)(high->what >> 8)));
+}
+
 static onehop_result_t raise_report(oh_gpu_backend_t *gpu, const oh_report_t *report) {
     int late = (int)report->rank, pid = (int)oh_bootstrap_pid(gpu->bootstrap, late);
+    if (report->kind == OH_REPORT_MISMATCH) return raise_mismatch(gpu, report);
     if (oh_fault_has_left(&gpu->faults, late)) {
         return oh_fault_raise(
             &gpu->faults, ONEHOP_PEER_LOST,
@@ -28,7 +42,8 @@ static onehop_result_t raise_report(oh_gpu_backend_t *gpu, const oh_report_t *re
     return oh_fault_raise(
         &gpu->faults, ONEHOP_TIMEOUT,
         "rank %d (pid %d) is late: rank %d has waited %d ms for it in operation %llu (on the GPU, %s)", late, pid,
-        gpu->rank, gpu->config.timeout_ms, report->operation, report->barrier ? "at a barrier" : "for its data");
+        gpu->rank, gpu->config.timeout_ms, report->operation,
+        report->kind == OH_REPORT_BARRIER ? "at a barrier" : "for its data");
 }
 
 static onehop_result_t find_lost(oh_gpu_backend_t *gpu, const char *when) {
