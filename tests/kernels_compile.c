@@ -127,8 +127,14 @@ static void add_kernels(list_t *list, variant_t variant, const char *algorithm) 
         printf("%s\n", onehop_last_error());
         exit(1);
     }
-    int ring = oh_device_sizes_make(variant.workspace, variant.nranks, MULTIPROCESSORS).ring;
-    int count = oh_device_kernels(variant.nranks, ring, &forced, kernels);
+    const oh_device_sizes_t sizes = oh_device_sizes_make(variant.workspace, variant.nranks, MULTIPROCESSORS);
+    const oh_device_question_t question = {.nranks = variant.nranks,
+                                           .forced = forced,
+                                           .teams = sizes.teams,
+                                           .ring = sizes.ring,
+                                           .slot_packets = sizes.packets,
+                                           .page_bytes = sizes.page_bytes};
+    int count = oh_device_kernels(&question, kernels);
     for (int i = 0; i < count; i++) {
         variant.kernel = kernels[i];
         if (!has_kernel(list, &variant)) add_types(list, variant);

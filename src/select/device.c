@@ -165,6 +165,8 @@ oh_device_kernel_t oh_device_kernel_of(const oh_device_plan_t *plan) {
     return (oh_device_kernel_t){plan->algorithm, plan->packets, many};
 }
 
+static const size_t ENDLESS = (size_t)1 << 30; /* takes several steps of any kernel that has packets */
+
 static int add_kernel(oh_device_kernel_t *kernels, int count, oh_device_kernel_t kernel) {
     for (int i = 0; i < count; i++) {
         const oh_device_kernel_t *k = &kernels[i];
@@ -174,28 +176,24 @@ static int add_kernel(oh_device_kernel_t *kernels, int count, oh_device_kernel_t
     return count;
 }
 
-/* Of a row for small messages, and of the last one of a table also for those that take several steps. */
-static int add_row(oh_device_kernel_t *kernels, int count, const oh_device_row_t *row, int ring, bool last) {
-    bool packets = oh_device_algorithms[row->algorithm].packets;
-    int one = packets ? packets_of_one(row->packets, ring) : 1, many = packets_of_many(one, ring);
-    count = add_kernel(kernels, count, (oh_device_kernel_t){row->algorithm, one, false});
-    return packets && last ? add_kernel(kernels, count, (oh_device_kernel_t){row->algorithm, many, true}) : count;
+/* What a message of at most so many bytes needs, but at least of one element. */
+static int add_size(oh_device_kernel_t *kernels, int count, oh_device_question_t question, size_t bytes) {
+    question.count = bytes >> oh_dtype_shift(question.dtype);
+    if (question.count == 0) question.count = 1;
+    oh_device_plan_t plan = oh_device_select(&question, NULL);
+    return add_kernel(kernels, count, oh_device_kernel_of(&plan));
 }
 
-int oh_device_kernels(int nranks, int ring, const oh_device_forced_t *forced,
-                      oh_device_kernel_t kernels[OH_DEVICE_KERNELS]) {
-    int count = 0, table = table_for(nranks);
-    if (forced->algorithm >= 0) {
-        oh_device_row_t row = forced_rows[forced->algorithm];
-        if (forced->packets > 0) row.packets = forced->packets;
-        return add_row(kernels, count, &row, ring, true);
-    }
+/* Within a row, a larger message never takes fewer steps: so both ends of each row tell all. */
+int oh_device_kernels(const oh_device_question_t *question, oh_device_kernel_t kernels[OH_DEVICE_KERNELS]) {
+    int count = add_size(kernels, 0, *question, 0);
     for (size_t i = 0; i < oh_device_table_rows; i++) {
-        if (oh_device_table[i].nranks != table) continue;
-        bool last = i + 1 == oh_device_table_rows || oh_device_table[i + 1].nranks != table;
-        count = add_row(kernels, count, &oh_device_table[i], ring, last);
+        const size_t from = oh_device_table[i].from_bytes;
+        if (oh_device_table[i].nranks != table_for(question->nranks) || from == 0) continue;
+        count = add_size(kernels, count, *question, from - 1);
+        count = add_size(kernels, count, *question, from);
     }
-    return count;
+    return add_size(kernels, count, *question, ENDLESS);
 }
 
 int oh_device_threads_max(int nranks, int packets) { return nranks * packets <= 8 ? 512 : 256; }

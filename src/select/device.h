@@ -68,15 +68,15 @@ size_t oh_device_part_units(oh_device_algorithm_t algorithm, int nranks, size_t 
 /* Bytes of the message in one unit of work: a packet's load, or 16. */
 size_t oh_device_unit_bytes(oh_device_algorithm_t algorithm, onehop_dtype_t dtype, onehop_op_t op);
 
-/* The kernels that most sizes need, each once; returns how many, at most OH_DEVICE_KERNELS. */
-enum { OH_DEVICE_KERNELS = 12, OH_DEVICE_PACKETS_MAX = 4 };
+enum { OH_DEVICE_KERNELS = 16, OH_DEVICE_PACKETS_MAX = 4 };
 typedef struct oh_device_kernel {
     oh_device_algorithm_t algorithm;
     int packets;
     bool many; /* for launches of several steps, where data travel in packets */
 } oh_device_kernel_t;
-int oh_device_kernels(int nranks, int ring, const oh_device_forced_t *forced,
-                      oh_device_kernel_t kernels[OH_DEVICE_KERNELS]);
+
+/* The kernels of messages of all sizes, each once; of the question, `count` does not matter. Returns how many. */
+int oh_device_kernels(const oh_device_question_t *question, oh_device_kernel_t kernels[OH_DEVICE_KERNELS]);
 
 /* The kernel of a plan. */
 oh_device_kernel_t oh_device_kernel_of(const oh_device_plan_t *plan);

@@ -29,19 +29,22 @@ void oh_gpu_leave(oh_gpu_backend_t *gpu, bool pushed) {
 
 /* ---- one operation ---- */
 
-static oh_device_plan_t make_plan(const oh_gpu_backend_t *gpu, size_t count, onehop_dtype_t dtype, onehop_op_t op,
-                                  char *reason) {
-    oh_device_question_t question = {.count = count,
-                                     .dtype = dtype,
-                                     .op = op,
-                                     .nranks = gpu->nranks,
-                                     .share = gpu->share,
-                                     .max_blocks = gpu->config.max_blocks,
-                                     .forced = gpu->forced,
-                                     .teams = gpu->sizes.teams,
-                                     .ring = gpu->sizes.ring,
-                                     .slot_packets = gpu->sizes.packets,
-                                     .page_bytes = gpu->sizes.page_bytes};
+oh_device_question_t oh_gpu_question(const oh_gpu_backend_t *gpu, size_t count, onehop_dtype_t dtype, onehop_op_t op) {
+    return (oh_device_question_t){.count = count,
+                                  .dtype = dtype,
+                                  .op = op,
+                                  .nranks = gpu->nranks,
+                                  .share = gpu->share,
+                                  .max_blocks = gpu->config.max_blocks,
+                                  .forced = gpu->forced,
+                                  .teams = gpu->sizes.teams,
+                                  .ring = gpu->sizes.ring,
+                                  .slot_packets = gpu->sizes.packets,
+                                  .page_bytes = gpu->sizes.page_bytes};
+}
+
+static oh_device_plan_t make_plan(const oh_gpu_backend_t *gpu, const oh_request_t *request, char *reason) {
+    const oh_device_question_t question = oh_gpu_question(gpu, request->count, request->dtype, request->op);
     return oh_device_select(&question, reason);
 }
 
@@ -79,7 +82,7 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
 }
 
 static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *request) {
-    oh_device_plan_t plan = make_plan(gpu, request->count, request->dtype, request->op, NULL);
+    oh_device_plan_t plan = make_plan(gpu, request, NULL);
     oh_device_kernel_t wanted = oh_device_kernel_of(&plan);
     bool whole = is_whole(request, plan.algorithm);
     oh_gpu_kernel_t *kernel = &oh_gpu_kernel_forms(gpu->kernels[request->dtype][request->op], wanted)[whole];
@@ -150,7 +153,7 @@ static void explain(const oh_backend_t *backend, const oh_request_t *request, bo
                     onehop_choice_t *choice) {
     const oh_gpu_backend_t *gpu = (const oh_gpu_backend_t *)(const void *)backend;
     (void)registered;
-    oh_device_plan_t plan = make_plan(gpu, request->count, request->dtype, request->op, choice->reason);
+    oh_device_plan_t plan = make_plan(gpu, request, choice->reason);
     choice->algorithm = oh_device_algorithms[plan.algorithm].name;
     choice->chunk_bytes = request->count << oh_dtype_shift(request->dtype);
     choice->blocks = plan.blocks;

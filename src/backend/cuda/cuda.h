@@ -74,8 +74,11 @@ typedef struct oh_gpu_backend {
     bool watching, stop;
 } oh_gpu_backend_t;
 
+/* What the choice for a message depends on. */
+oh_device_question_t oh_gpu_question(const oh_gpu_backend_t *gpu, size_t count, onehop_dtype_t dtype, onehop_op_t op);
+
 /*
- * Loads a kernel. The first of (dtype, op) brings along the compilation of all that messages of most sizes need. The
+ * Loads a kernel. The first of (dtype, op) brings along the compilation of all that messages of any size need. The
  * context is current. Legal during a capture. Collective where ranks share a GPU.
  */
 onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op,
