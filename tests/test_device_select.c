@@ -1,0 +1,362 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Unit tests of the choice on GPUs, and of how their workspace is divided. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "arena/device_sizes.h"
+#include "base/config.h"
+#include "base/dtype.h"
+#include "base/status.h"
+#include "select/device.h"
+#include "select/device_table.h"
+
+enum { ROUNDS = 200000, USUAL_WORKSPACE = 32 << 20, USUAL_MULTIPROCESSORS = 132 };
+static const size_t LARGEST_WORKSPACE = (size_t)1 << 30, LARGEST_SWEPT = 64 << 20;
+
+static unsigned seed;
+
+static size_t up_to(size_t most) { return ((size_t)rand_r(&seed) << 31 | (size_t)rand_r(&seed)) % most + 1; }
+
+/* As many small numbers as large ones. */
+static size_t any_to_power(int power) { return up_to((size_t)1 << up_to((size_t)power)); }
+
+static oh_device_forced_t forced_by(const char *text) {
+    oh_device_forced_t forced;
+    if (oh_device_forced_parse(text, &forced) != ONEHOP_SUCCESS) fail_msg("%s", onehop_last_error());
+    return forced;
+}
+
+static oh_device_question_t question_of(size_t workspace, int nranks, int multiprocessors, const char *algorithm) {
+    const oh_device_sizes_t sizes = oh_device_sizes_make(workspace, nranks, multiprocessors);
+    return (oh_device_question_t){.nranks = nranks,
+                                  .share = 1,
+                                  .forced = forced_by(algorithm),
+                                  .teams = sizes.teams,
+                                  .ring = sizes.ring,
+                                  .slot_packets = sizes.packets,
+                                  .page_bytes = sizes.page_bytes};
+}
+
+static oh_device_question_t usual_question(int nranks, const char *algorithm) {
+    return question_of(USUAL_WORKSPACE, nranks, USUAL_MULTIPROCESSORS, algorithm);
+}
+
+static void any_algorithm(char *text, size_t size) {
+    static const int packets[] = {1, 2, 4};
+    size_t kind = up_to(3);
+    const char *name = oh_device_algorithms[up_to(OH_DEVICE_ALGORITHMS) - 1].name;
+    if (kind == 1) snprintf(text, size, "auto");
+    if (kind == 2) snprintf(text, size, "%s", name);
+    if (kind == 3) {
+        snprintf(text, size, "%s:%d:%zu:%zu", name, packets[up_to(3) - 1], 32 * up_to(16), any_to_power(9));
+    }
+}
+
+static oh_device_question_t any_question(void) {
+    char text[64];
+    any_algorithm(text, sizeof text);
+    size_t workspace = OH_WORKSPACE_MIN + up_to(LARGEST_WORKSPACE - OH_WORKSPACE_MIN);
+    if (up_to(2) == 1) workspace = OH_WORKSPACE_MIN + any_to_power(25);
+    oh_device_question_t q = question_of(workspace, (int)up_to(OH_GPU_RANKS), (int)up_to(OH_GPU_TEAMS), text);
+    q.count = up_to(10) == 1 ? 0 : any_to_power(32);
+    q.dtype = (onehop_dtype_t)(up_to(OH_DTYPES) - 1);
+    q.op = (onehop_op_t)(up_to(OH_OPS) - 1);
+    q.share = (int)up_to((size_t)q.nranks);
+    q.max_blocks = up_to(3) == 1 ? (int)any_to_power(9) : 0;
+    return q;
+}
+
+/* ---- plans ---- */
+
+/* Units of a step of the whole grid, as the kernels count them. */
+static size_t grid_units(const oh_device_question_t *q, const oh_device_plan_t *plan) {
+    const oh_device_algorithm_info_t *info = &oh_device_algorithms[plan->algorithm];
+    size_t part = info->packets ? (size_t)plan->packets * (size_t)plan->threads
+                                : oh_device_part_units(plan->algorithm, q->nranks, q->page_bytes);
+    return part * (info->parts ? (size_t)q->nranks : 1) * (size_t)plan->blocks;
+}
+
+static void check_work(const oh_device_question_t *q, const oh_device_plan_t *plan) {
+    const size_t bytes = q->count * onehop_dtype_size(q->dtype), units = grid_units(q, plan);
+    const size_t unit = oh_device_unit_bytes(plan->algorithm, q->dtype, q->op), block = units / (size_t)plan->blocks;
+    assert_true(plan->units * unit >= bytes && plan->units * unit < bytes + unit);
+    assert_true(plan->steps * units >= plan->units);
+    if (plan->blocks > 1) assert_true(plan->steps * (units - block) < plan->units);
+    assert_true((plan->steps == 0) == (q->count == 0));
+}
+
+static void check_shape(const oh_device_question_t *q, const oh_device_plan_t *plan) {
+    assert_true(plan->threads >= 32 && plan->threads % 32 == 0);
+    assert_true(plan->threads <= oh_device_threads_max(q->nranks, plan->packets));
+    assert_true(plan->packets == 1 || plan->packets == 2 || plan->packets == OH_DEVICE_PACKETS_MAX);
+    if (oh_device_algorithms[plan->algorithm].packets) {
+        assert_true(plan->packets <= q->ring / (plan->steps > 1 ? 4 : 2));
+        assert_true(plan->threads <= q->slot_packets);
+    } else {
+        assert_int_equal(plan->packets, 1);
+    }
+    assert_true(plan->blocks >= 1 && plan->blocks <= q->teams);
+    if (q->max_blocks > 0) assert_true(plan->blocks <= q->max_blocks);
+    /* All that share a GPU are there at once, unless not even one block each would be. */
+    assert_true(plan->blocks == 1 || plan->blocks * q->share <= q->teams);
+}
+
+static void test_plans_fit(void **state) {
+    (void)state;
+    for (int i = 0; i < ROUNDS; i++) {
+        const oh_device_question_t q = any_question();
+        const oh_device_plan_t plan = oh_device_select(&q, NULL);
+        check_shape(&q, &plan);
+        check_work(&q, &plan);
+    }
+}
+
+/* Whoever asks, and whether he wants to know why: the answer is the same. */
+static void test_plans_are_the_same_for_all(void **state) {
+    (void)state;
+    onehop_choice_t choice;
+    for (int i = 0; i < ROUNDS; i++) {
+        oh_device_question_t q = any_question(), again = q;
+        oh_device_plan_t plan = oh_device_select(&q, NULL), other = oh_device_select(&again, choice.reason);
+        assert_int_equal(plan.algorithm, other.algorithm);
+        assert_int_equal(plan.packets, other.packets);
+        assert_int_equal(plan.threads, other.threads);
+        assert_int_equal(plan.blocks, other.blocks);
+        assert_int_equal(plan.units, other.units);
+        assert_int_equal(plan.steps, other.steps);
+        assert_non_null(strstr(choice.reason, oh_device_algorithms[plan.algorithm].name));
+        assert_int_equal(q.forced.algorithm >= 0, strncmp(choice.reason, "forced", 6) == 0);
+    }
+}
+
+/* ---- the table ---- */
+
+static void test_rows_are_in_order(void **state) {
+    (void)state;
+    const oh_device_row_t *row = oh_device_table;
+    assert_int_equal(row->from_bytes, 0);
+    for (size_t i = 1; i < oh_device_table_rows; i++) {
+        bool next = row[i].nranks == row[i - 1].nranks && row[i].from_bytes > row[i - 1].from_bytes;
+        bool begins = row[i].nranks > row[i - 1].nranks && row[i].from_bytes == 0;
+        if (!next && !begins) fail_msg("row %zu of the table is out of order", i);
+    }
+    assert_int_equal(row[oh_device_table_rows - 1].nranks, OH_GPU_RANKS);
+}
+
+/* A message of exactly a row's bytes is reduced as the row says; one that is shorter, by the row before. */
+static void test_rows_are_reached(void **state) {
+    (void)state;
+    char reason[sizeof((onehop_choice_t *)0)->reason], words[64];
+    for (size_t i = 0; i < oh_device_table_rows; i++) {
+        const oh_device_row_t *row = &oh_device_table[i];
+        oh_device_question_t q = question_of(LARGEST_WORKSPACE, row->nranks, OH_GPU_TEAMS, "auto");
+        q.dtype = ONEHOP_UINT8;
+        q.count = row->from_bytes > 0 ? row->from_bytes : 1;
+        oh_device_plan_t plan = oh_device_select(&q, reason);
+        assert_int_equal(plan.algorithm, row->algorithm);
+        assert_int_equal(plan.threads, row->threads);
+        assert_true(plan.packets == row->packets || plan.steps > 1);
+        assert_true(plan.blocks <= row->blocks);
+        snprintf(words, sizeof words, " from %zu bytes;", row->from_bytes);
+        if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
+        if (row->from_bytes == 0) continue;
+        q.count--;
+        oh_device_select(&q, reason);
+        snprintf(words, sizeof words, " from %zu bytes;", row[-1].from_bytes);
+        if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
+    }
+}
+
+/* ---- kernels ---- */
+
+static bool is_listed(const oh_device_kernel_t *kernels, int count, oh_device_kernel_t wanted) {
+    for (int i = 0; i < count; i++) {
+        const oh_device_kernel_t *k = &kernels[i];
+        if (k->algorithm == wanted.algorithm && k->packets == wanted.packets && k->many == wanted.many) return true;
+    }
+    return false;
+}
+
+/* Sizes that are far enough from one another to be many, close enough to meet every row before and after its ends. */
+static size_t next_size(size_t bytes) { return bytes + (bytes < 4096 ? 16 : bytes / 128); }
+
+static void check_kernels(oh_device_question_t q) {
+    oh_device_kernel_t kernels[OH_DEVICE_KERNELS];
+    bool used[OH_DEVICE_KERNELS] = {false};
+    int count = oh_device_kernels(&q, kernels);
+    assert_true(count >= 1 && count < OH_DEVICE_KERNELS); /* none was left out */
+    for (size_t bytes = 16; bytes <= LARGEST_SWEPT; bytes = next_size(bytes)) {
+        q.count = bytes / onehop_dtype_size(q.dtype);
+        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        oh_device_kernel_t wanted = oh_device_kernel_of(&plan);
+        if (!is_listed(kernels, count, wanted)) {
+            fail_msg("%d ranks, %zu bytes of %s: %s of %d packets%s is not listed", q.nranks, bytes,
+                     onehop_dtype_string(q.dtype), oh_device_algorithms[wanted.algorithm].name, wanted.packets,
+                     wanted.many ? ", several steps" : "");
+        }
+        for (int i = 0; i < count; i++) used[i] |= is_listed(&kernels[i], 1, wanted);
+    }
+    for (int i = 0; i < count; i++) assert_true(used[i] || kernels[i].many); /* compiled in vain */
+}
+
+/* Nothing is compiled later than at the first use of a type and operation. */
+static void test_kernels_are_listed(void **state) {
+    (void)state;
+    for (int nranks = 1; nranks <= OH_GPU_RANKS; nranks++) {
+        for (int dtype = 0; dtype < OH_DTYPES; dtype++) {
+            for (int op = 0; op < OH_OPS; op++) {
+                for (int a = -1; a < OH_DEVICE_ALGORITHMS; a++) {
+                    oh_device_question_t q = usual_question(nranks, a < 0 ? "auto" : oh_device_algorithms[a].name);
+                    q.dtype = (onehop_dtype_t)dtype;
+                    q.op = (onehop_op_t)op;
+                    check_kernels(q);
+                }
+            }
+        }
+    }
+}
+
+/* Nor with other settings. */
+static void test_kernels_of_any_settings(void **state) {
+    (void)state;
+    oh_device_kernel_t kernels[OH_DEVICE_KERNELS];
+    for (int i = 0; i < ROUNDS; i++) {
+        oh_device_question_t q = any_question();
+        if (q.count == 0) continue;
+        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        q.count = 0;
+        assert_true(is_listed(kernels, oh_device_kernels(&q, kernels), oh_device_kernel_of(&plan)));
+    }
+}
+
+/* ---- what is forced ---- */
+
+static void test_forced(void **state) {
+    (void)state;
+    assert_int_equal(forced_by("auto").algorithm, -1);
+    for (int i = 0; i < OH_DEVICE_ALGORITHMS; i++) {
+        char text[64];
+        const oh_device_forced_t plain = forced_by(oh_device_algorithms[i].name);
+        assert_int_equal(plain.algorithm, i);
+        assert_true(plain.packets == 0 && plain.threads == 0 && plain.blocks == 0);
+        snprintf(text, sizeof text, "%s:2:96:17", oh_device_algorithms[i].name);
+        const oh_device_forced_t shaped = forced_by(text);
+        assert_int_equal(shaped.algorithm, i);
+        assert_true(shaped.packets == 2 && shaped.threads == 96 && shaped.blocks == 17);
+
+        oh_device_question_t q = usual_question(4, text);
+        q.count = 4 << 20;
+        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        assert_int_equal(plan.algorithm, i);
+        assert_true(plan.threads == 96 && plan.blocks <= 17);
+    }
+}
+
+static void expect_refused(const char *text, const char *words) {
+    oh_device_forced_t forced;
+    assert_int_equal(oh_device_forced_parse(text, &forced), ONEHOP_INVALID_ARGUMENT);
+    if (strstr(onehop_last_error(), text) == NULL || strstr(onehop_last_error(), words) == NULL) {
+        fail_msg("expected \"%s\" and \"%s\" in: %s", text, words, onehop_last_error());
+    }
+}
+
+static void test_bad_names(void **state) {
+    (void)state;
+    static const char *const names[] = {
+        "", "Auto", "auto:1:64:1", "one_shot", "one_shot_push_", " one_shot_push", "two_shot_pushy", ":1:64:1"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        expect_refused(names[i], "expected auto, one_shot_push, two_shot_push, one_shot_pull, two_shot_pull or "
+                                 "two_shot_bulk on GPUs");
+    }
+}
+
+static void test_bad_shapes(void **state) {
+    (void)state;
+    static const char *const shapes[] = {":",       ":1",       ":1:64",    ":1:64:",    ":1:64:0",  ":1:64:-1",
+                                         ":0:64:1", ":3:64:1",  ":8:64:1",  ":-1:64:1",  ":1:0:1",   ":1:16:1",
+                                         ":1:33:1", ":1:544:1", ":1:-64:1", ":1:64:1:1", ":1:64:1x", ":1:64:1 ",
+                                         ":x:64:1", ":1:64:x",  "::64:1",   ":1::1"};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        char text[64];
+        snprintf(text, sizeof text, "two_shot_push%s", shapes[i]);
+        expect_refused(text, "expected NAME:PACKETS:THREADS:BLOCKS, with 1, 2 or 4 packets, 32 to 512 threads");
+    }
+}
+
+/* ---- the workspace ---- */
+
+static void check_sizes(size_t workspace, int nranks, int multiprocessors) {
+    const oh_device_sizes_t s = oh_device_sizes_make(workspace, nranks, multiprocessors);
+    const size_t peers = nranks > 1 ? (size_t)nranks - 1 : 1, teams = (size_t)s.teams;
+    assert_true(s.teams >= 1 && s.teams <= multiprocessors && s.teams <= OH_GPU_TEAMS);
+    assert_true(s.ring == 4 || s.ring == 8);
+    assert_true(s.packets >= 32 && s.packets % 32 == 0);
+    assert_int_equal(s.packet_bytes, OH_RINGS * (size_t)s.ring * peers * teams * (size_t)s.packets * OH_PACKET);
+    assert_true(s.pages_at >= OH_PACKETS_AT + s.packet_bytes && s.pages_at % OH_PACKET == 0);
+    assert_int_equal(s.page_bytes % OH_PACKET, 0);
+    assert_true(s.total <= workspace && s.total >= s.pages_at + s.page_bytes * teams);
+    for (int a = 0; a < OH_DEVICE_ALGORITHMS; a++) {
+        size_t part = oh_device_part_units((oh_device_algorithm_t)a, nranks, s.page_bytes);
+        assert_int_equal(part == 0, oh_device_algorithms[a].packets);
+    }
+}
+
+/* The parts that an algorithm makes of a page lie within it. */
+static void check_parts(size_t page_bytes, int nranks) {
+    const size_t n = (size_t)nranks, peers = n > 1 ? n - 1 : 1, units = page_bytes / OH_PACKET;
+    assert_true(2 * oh_device_part_units(OH_ONE_SHOT_PULL, nranks, page_bytes) <= units);
+    assert_true((n + 1) * oh_device_part_units(OH_TWO_SHOT_PULL, nranks, page_bytes) <= units);
+    assert_true(2 * peers * oh_device_part_units(OH_TWO_SHOT_BULK, nranks, page_bytes) <= units);
+}
+
+static void test_sizes_fit_the_workspace(void **state) {
+    (void)state;
+    for (int nranks = 1; nranks <= OH_GPU_RANKS; nranks++) {
+        for (int multiprocessors = 1; multiprocessors <= OH_GPU_TEAMS; multiprocessors++) {
+            for (size_t w = OH_WORKSPACE_MIN; w <= LARGEST_WORKSPACE; w += w / 16) {
+                check_sizes(w, nranks, multiprocessors);
+                check_sizes(w + up_to(w / 16) - 1, nranks, multiprocessors);
+            }
+            check_sizes(LARGEST_WORKSPACE, nranks, multiprocessors);
+        }
+        for (size_t page = 0; page < 65536; page += 16) check_parts(page, nranks);
+    }
+}
+
+/* What the default has room for: all teams of a GPU, with as much for each as the table asks for. */
+static void test_usual_sizes(void **state) {
+    (void)state;
+    for (int nranks = 1; nranks <= OH_GPU_RANKS; nranks++) {
+        const oh_device_sizes_t s = oh_device_sizes_make(USUAL_WORKSPACE, nranks, USUAL_MULTIPROCESSORS);
+        assert_true(s.total <= USUAL_WORKSPACE && s.total > USUAL_WORKSPACE / 16 * 15);
+        assert_int_equal(s.teams, USUAL_MULTIPROCESSORS);
+        assert_true(s.packets >= (nranks <= 4 ? 512 : 192));
+    }
+}
+
+int main(void) {
+    seed = (unsigned)time(NULL);
+    print_message("seed %u\n", seed);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_plans_fit),
+        cmocka_unit_test(test_plans_are_the_same_for_all),
+        cmocka_unit_test(test_rows_are_in_order),
+        cmocka_unit_test(test_rows_are_reached),
+        cmocka_unit_test(test_kernels_are_listed),
+        cmocka_unit_test(test_kernels_of_any_settings),
+        cmocka_unit_test(test_forced),
+        cmocka_unit_test(test_bad_names),
+        cmocka_unit_test(test_bad_shapes),
+        cmocka_unit_test(test_sizes_fit_the_workspace),
+        cmocka_unit_test(test_usual_sizes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
