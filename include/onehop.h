@@ -121,7 +121,8 @@ typedef struct onehop_config {
     onehop_allgather_fn allgather; /* when set, used instead of a rendezvous */
     void *allgather_ctx;           /* passed to allgather as it is */
     size_t workspace_bytes;   /* (*) bound on the shared workspace of one rank, at least 64 KiB; larger messages are
-                                 chunked, never refused.  0: ONEHOP_WORKSPACE_BYTES, else 32 MiB */
+                                 chunked, never refused.  0: ONEHOP_WORKSPACE_BYTES, else 32 MiB.
+                                 GPUs give memory in pieces of 2 MiB, and what is left of the last one lies idle */
     int timeout_ms;           /* (*) how long one operation may wait for a peer.  0: ONEHOP_TIMEOUT_MS, else 30000 */
     int max_blocks;           /* (*) bound on the blocks of one GPU kernel.  0: ONEHOP_MAX_BLOCKS, else as tuned */
     int bootstrap_timeout_ms; /* how long onehop_comm_create may wait for the others.

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * An NVRTC that compiles nothing: the machine code of a program is its name and its options, a line each.
- *     -DFAIL         does not compile
- *     -DTOGETHER=N   compiles once N are being compiled at the same time; gives up after ten seconds
+ * An NVRTC that compiles nothing, of version 12.FAKE_MINOR: the machine code of a program is its name and its options,
+ * a line each. -DFAIL         does not compile -DTOGETHER=N   compiles once N are being compiled at the same time;
+ * gives up after ten seconds
  */
 #include <errno.h>
 #include <pthread.h>
@@ -41,7 +41,7 @@ const char *nvrtcGetErrorString(nvrtcResult result) {
 }
 
 nvrtcResult nvrtcVersion(int *major, int *minor) {
-    *major = 12, *minor = 8;
+    *major = 12, *minor = FAKE_MINOR;
     return NVRTC_SUCCESS;
 }
 

@@ -14,8 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "arena/device_sizes.h"
 #include "backend/cuda/jit.h"
 #include "backend/cuda/sources.h"
+#include "backend/cuda/specialise.h"
 #include "driver/nvrtc.h"
 
 #include <cmocka.h>
@@ -178,6 +180,15 @@ static void test_no_compiler(void **state) {
     oh_jit_close(jit);
 }
 
+static void test_old_compiler(void **state) {
+    (void)state;
+    oh_jit_t *jit = open_jit(NULL, FAKE_NVRTC_OLD, 9);
+    oh_jit_job_t job = job_of(source, "-DFINE");
+    assert_int_equal(oh_jit_run(jit, &job, 1), ONEHOP_UNSUPPORTED);
+    expect_bad(&job, ONEHOP_UNSUPPORTED, "is too old: it is NVRTC 12.3, expected 12.4 or newer");
+    oh_jit_close(jit);
+}
+
 /* ---- the cache behind it ---- */
 
 static void test_cache(void **state) {
@@ -297,9 +308,6 @@ static void test_sources(void **state) {
 }
 
 static void test_nvrtc(void **state) {
-    static const char *const options[] = {"-DOH_RANK=1", "-DOH_NRANKS=4",    "-DOH_DTYPE=0",  "-DOH_OP=0",
-                                          "-DOH_K=1",    "-DOH_THREADS=128", "-DOH_TEAMS=64", "-DOH_SLOT_PACKETS=128"};
-    enum { COUNT = sizeof options / sizeof *options };
     const char *file = getenv("ONEHOP_NVRTC");
     oh_nvrtc_t nvrtc;
     if (oh_nvrtc_open(file, &nvrtc) != ONEHOP_SUCCESS) {
@@ -308,10 +316,14 @@ static void test_nvrtc(void **state) {
     }
     oh_nvrtc_close(&nvrtc);
     oh_jit_t *jit = open_jit(*state, file, 9);
-    oh_jit_job_t jobs[2] = {{.source = source, .noptions = COUNT}, {.source = source, .noptions = COUNT - 1}};
-    for (int i = 0; i < COUNT; i++) {
-        strcpy(jobs[0].options[i], options[i]);
-        strcpy(jobs[1].options[i], options[i]);
+    const oh_device_sizes_t sizes = oh_device_sizes_make(32 << 20, 4, 132);
+    oh_jit_job_t jobs[2];
+    for (int i = 0; i < 2; i++) {
+        const oh_device_kernel_t kernel = {OH_ONE_SHOT_PUSH, 1, false};
+        oh_specialise(4, 1, &sizes, ONEHOP_FLOAT32, ONEHOP_SUM, kernel, true, &jobs[i]);
+    }
+    for (int i = 0; i < jobs[1].noptions; i++) {
+        if (strstr(jobs[1].options[i], "OH_SLOT_PACKETS") != NULL) strcpy(jobs[1].options[i], "-DNOTHING");
     }
     assert_int_equal(oh_jit_run(jit, jobs, 2), ONEHOP_COMPILE_ERROR);
     if (jobs[0].result != ONEHOP_SUCCESS) fail_msg("%s", jobs[0].error);
@@ -337,6 +349,7 @@ int main(void) {
         cmocka_unit_test(test_failures),
         cmocka_unit_test(test_unknown_gpu),
         cmocka_unit_test_setup_teardown(test_no_compiler, set_up, tear_down),
+        cmocka_unit_test(test_old_compiler),
         cmocka_unit_test_setup_teardown(test_cache, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_failures_are_not_kept, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_damage, set_up, tear_down),
