@@ -8,9 +8,9 @@
  */
 #include "kernels/page.h"
 
-extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    oh_u32 barrier = oh_begin_barriers(a, a.steps + 1);
-    if (!oh_meet(a, ++barrier)) return;
+OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
+    oh_u32 barrier = now.barriers;
+    if (!oh_meet(a, ++barrier)) return false;
     for (oh_u32 i = 0; i < a.steps; i++) {
         const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_PART;
         const int half = (int)(i % 2) * OH_PART;
@@ -18,7 +18,7 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const 
         for (int u = (int)threadIdx.x; u < length; u += (int)blockDim.x) {
             *oh_page(a, OH_RANK, half + u) = oh_load_at(a, first + u);
         }
-        if (!oh_meet(a, ++barrier)) return;
+        if (!oh_meet(a, ++barrier)) return false;
         for (int u = (int)threadIdx.x; u < length; u += (int)blockDim.x) {
             const oh_packet_t *from[OH_NRANKS];
 #pragma unroll
@@ -26,4 +26,11 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const 
             oh_store_at(a, first + u, oh_reduce_from(from, *from[OH_RANK]));
         }
     }
+    return true;
+}
+
+extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+    const oh_start_t now = oh_begin(a, 0, a.steps + 1);
+    oh_wait(a, now);
+    oh_end(a, now, run(a, now));
 }

@@ -55,7 +55,8 @@ OH_DEVICE bool reduce_piece(const oh_kernel_args_t &a, const piece_t *piece) {
 }
 
 #if OH_MANY
-OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
+OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
+    const oh_u32 first = now.rows;
     piece_t piece;
     find_piece(a, first, 0, &piece);
     put_piece(a, &piece);
@@ -63,7 +64,7 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
         piece_t next;
         if (i + 1 < a.steps) {
             find_piece(a, first + (i + 1) * OH_K, i + 1, &next);
-            if (!oh_wait_for_credit(a, first, i)) return false;
+            if (!oh_wait_for_credit(a, now, i)) return false;
             put_piece(a, &next);
         }
         if (!reduce_piece(a, &piece)) return false;
@@ -77,19 +78,22 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
 #if OH_MANY
     if (threadIdx.x == 0) oh_done_count = 0; /* seen by all after oh_begin */
-    const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
+    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     oh_wait(a, now);
+    bool good = true;
     if (threadIdx.x < oh_workers()) {
-        if (!run(a, now.rows)) oh_give_up();
+        good = run(a, now);
+        if (!good) oh_give_up();
     } else {
-        oh_keep_credits(a, now.rows);
+        oh_keep_credits(a, now);
     }
+    oh_end(a, now, good);
 #else
-    const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
+    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     piece_t piece;
     find_piece(a, now.rows, 0, &piece);
     oh_wait(a, now);
     put_piece(a, &piece);
-    reduce_piece(a, &piece);
+    oh_end(a, now, reduce_piece(a, &piece));
 #endif
 }

@@ -108,7 +108,8 @@ OH_DEVICE void oh_wait_for_first(const oh_kernel_args_t &a, const oh_rows_t &row
     oh_patience_t patience = {0, 0};
     const unsigned char *place = oh_place(a, OH_RANK, rows.at[OH_K - 1], OH_ROOM - 1);
     if (OH_PEERS > 0 && threadIdx.x % 32 == 0 && present[OH_K - 1][OH_ROOM - 1]) {
-        while (!oh_full(oh_ld_relaxed_sys_packet(place)) && oh_patient(a, &patience, oh_peer(OH_ROOM - 1), 0)) {
+        while (!oh_full(oh_ld_relaxed_sys_packet(place)) &&
+               oh_patient(a, &patience, oh_peer(OH_ROOM - 1), OH_REPORT_DATA)) {
         }
     }
     __syncwarp();
@@ -141,7 +142,7 @@ OH_DEVICE bool oh_take(const oh_kernel_args_t &a, const oh_rows_t &rows, const b
                 packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
             }
         }
-    } while (missing >= 0 && oh_patient(a, &patience, oh_peer(missing), 0));
+    } while (missing >= 0 && oh_patient(a, &patience, oh_peer(missing), OH_REPORT_DATA));
     return missing < 0;
 }
 
@@ -185,14 +186,14 @@ OH_DEVICE unsigned char *oh_credit(const oh_kernel_args_t &a, int owner, int sou
     return a.workspace[owner] + OH_CREDITS_AT + (source * OH_GPU_TEAMS + blockIdx.x) * 4;
 }
 
-/* What the keeper does; `first` is the team's row at the beginning of the launch. */
-OH_DEVICE void oh_keep_credits(const oh_kernel_args_t &a, oh_u32 first) {
+/* What the keeper does. */
+OH_DEVICE void oh_keep_credits(const oh_kernel_args_t &a, const oh_start_t &now) {
     const int lane = (int)(threadIdx.x % 32);
     const oh_u32 warps = oh_workers() / 32;
     for (oh_u32 i = 0; i < a.steps; i++) {
         while (oh_ld_acquire_block(&oh_done_count) < (i + 1) * warps) __nanosleep(50);
         oh_fence_sys();
-        if (lane < OH_PEERS) oh_st_relaxed_sys(oh_credit(a, oh_peer(lane), OH_RANK), first + i + 1);
+        if (lane < OH_PEERS) oh_st_relaxed_sys(oh_credit(a, oh_peer(lane), OH_RANK), now.rows + i + 1);
     }
 }
 
@@ -206,15 +207,15 @@ OH_DEVICE void oh_done(void) {
 OH_DEVICE void oh_give_up(void) { oh_or_release_block(&oh_done_count, OH_GIVEN_UP); }
 
 /* Before step i+1 is put: all peers have done step i-3. False if it gave up. */
-OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, oh_u32 first, oh_u32 i) {
+OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, const oh_start_t &now, oh_u32 i) {
     const int lane = (int)(threadIdx.x % 32);
     bool good = true;
     if (i < 3) return true;
     if (lane < OH_PEERS) {
         const int peer = oh_peer(lane);
         oh_patience_t patience = {0, 0};
-        while (good && (int)(oh_ld_acquire_sys(oh_credit(a, OH_RANK, peer)) - (first + i - 2)) < 0) {
-            good = oh_patient(a, &patience, peer, 1);
+        while (good && (int)(oh_ld_acquire_sys(oh_credit(a, OH_RANK, peer)) - (now.rows + i - 2)) < 0) {
+            good = oh_patient(a, &patience, peer, OH_REPORT_BARRIER);
         }
     }
     return __all_sync(0xffffffffu, good);

@@ -38,16 +38,10 @@ OH_DEVICE bool oh_meet(const oh_kernel_args_t &a, oh_u32 number) {
         oh_patience_t patience = {0, 0};
         oh_fence_sys();
         oh_st_relaxed_sys(theirs, number);
-        while (met && (int)(oh_ld_acquire_sys(mine) - number) < 0) met = oh_patient(a, &patience, peer, 1);
+        while (met && (int)(oh_ld_acquire_sys(mine) - number) < 0)
+            met = oh_patient(a, &patience, peer, OH_REPORT_BARRIER);
     }
     return __syncthreads_and(met);
-}
-
-/* Begins a launch that takes so many barriers; returns the number of the last one before it. */
-OH_DEVICE oh_u32 oh_begin_barriers(const oh_kernel_args_t &a, oh_u32 barriers) {
-    const oh_counter_t now = oh_begin(a, 0, barriers);
-    oh_wait(a, now);
-    return now.barriers;
 }
 
 /* The message's unit number `unit`. */

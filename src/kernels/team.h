@@ -25,26 +25,12 @@ OH_DEVICE int oh_peer(int index) { return (OH_RANK + 1 + index) % OH_NRANKS; }
 /* The number of rank `source` among the peers of rank `at`. */
 OH_DEVICE int oh_peer_index(int source, int at) { return (source - at - 1 + OH_NRANKS) % OH_NRANKS; }
 
-/* ---- reports ---- */
-
-/*
- * The first thread of this rank to give up, or to see a disagreement, tells the host. Who reads: the host's watcher,
- * which acts on `ready`; the claim is never returned, since a communicator that has broken stays so.
- */
-OH_DEVICE void oh_report(const oh_kernel_args_t &a, oh_u32 kind, int peer, oh_u64 operation, const oh_packet_t &mine,
-                         const oh_packet_t &theirs) {
-    if (atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
-    oh_report_t *report = (oh_report_t *)(a.control + OH_REPORT_AT);
-    oh_st_relaxed_sys(&report->kind, kind);
-    oh_st_relaxed_sys(&report->rank, (oh_u32)peer);
-    oh_st_relaxed_sys_u64(&report->operation, operation);
-    for (int w = 0; w < 4; w++) {
-        oh_st_relaxed_sys((oh_u32 *)&report->mine + w, mine.word[w]);
-        oh_st_relaxed_sys((oh_u32 *)&report->theirs + w, theirs.word[w]);
-    }
-    oh_fence_sys();
-    oh_st_relaxed_sys(&report->ready, 1);
-}
+/* What a launch knows from its beginning. */
+typedef struct oh_start {
+    oh_u32 rows, barriers; /* where the team stands */
+    oh_u64 operation;      /* block 0's count, which alone is in every launch, is the operation's number */
+    bool agreed;           /* what this thread has seen of the peers' greetings is what this rank called */
+} oh_start_t;
 
 /* ---- greetings ---- */
 
@@ -59,41 +45,47 @@ OH_DEVICE unsigned char *oh_greeting(const oh_kernel_args_t &a, int owner, int s
     return a.workspace[owner] + OH_GREETINGS_AT + (source * OH_GREETINGS + (int)(operation % OH_GREETINGS)) * OH_PACKET;
 }
 
-OH_DEVICE void oh_compare(const oh_kernel_args_t &a, int peer, oh_u64 operation) {
+OH_DEVICE bool oh_agree(const oh_kernel_args_t &a, int peer, oh_u64 operation) {
     const oh_packet_t mine = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, OH_RANK, operation));
     const oh_packet_t theirs = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, peer, operation));
     const bool same_operation = mine.word[0] == (oh_u32)operation && theirs.word[0] == (oh_u32)operation;
     const bool same =
         mine.word[1] == theirs.word[1] && mine.word[2] == theirs.word[2] && mine.word[3] == theirs.word[3];
-    if (same_operation && !same) oh_report(a, OH_REPORT_MISMATCH, peer, operation, mine, theirs);
+    return !same_operation || same;
 }
 
 /* One thread a rank; `operation` is the one that begins. */
-OH_DEVICE void oh_greet(const oh_kernel_args_t &a, oh_u64 operation) {
+OH_DEVICE bool oh_greet(const oh_kernel_args_t &a, oh_u64 operation) {
     const int rank = (int)threadIdx.x;
     const oh_packet_t mine = {{(oh_u32)operation, a.what, (oh_u32)a.count, (oh_u32)(a.count >> 32)}};
-    if (rank >= OH_NRANKS) return;
+    if (rank >= OH_NRANKS) return true;
     oh_st_relaxed_sys_packet(oh_greeting(a, rank, OH_RANK, operation), mine);
-    if (rank != OH_RANK) oh_compare(a, rank, operation - 2);
+    return oh_agree(a, rank, operation - 2);
 }
 
 /* ---- a launch ---- */
 
+/* Why a thread of the block has given up: a peer's number and an oh_report_kind_t; whoever wrote last. */
+__shared__ oh_u32 oh_reason_peer, oh_reason_kind;
+
+enum { OH_NO_REASON = 99 }; /* the communicator was broken by others */
+
 /*
- * Begins a launch that takes `rows` rows of the rings and `barriers` barriers: returns where the team stands. What can
- * be computed before the previous kernel has ended comes between this and oh_wait.
+ * Begins a launch that takes `rows` rows of the rings and `barriers` barriers. What can be computed before the previous
+ * kernel has ended comes between this and oh_wait.
  */
-OH_DEVICE oh_counter_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 barriers) {
+OH_DEVICE oh_start_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 barriers) {
     unsigned char *counter = a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
     const oh_u64 steps = oh_ld_relaxed_gpu_u64(counter), operations = oh_ld_relaxed_gpu_u64(counter + 8);
-    const oh_counter_t now = {(oh_u32)steps, (oh_u32)(steps >> 32), operations};
+    oh_start_t now = {(oh_u32)steps, (oh_u32)(steps >> 32), operations + 1, true};
+    if (threadIdx.x == 0) oh_reason_kind = OH_NO_REASON;
     __syncthreads(); /* all have read */
     if (threadIdx.x == 0) {
         oh_st_relaxed_gpu_u64(counter, (now.rows + rows) | (oh_u64)(now.barriers + barriers) << 32);
-        oh_st_relaxed_gpu_u64(counter + 8, operations + 1);
+        oh_st_relaxed_gpu_u64(counter + 8, now.operation);
         oh_fence_gpu();
     }
-    if (blockIdx.x == 0) oh_greet(a, operations + 1);
+    if (blockIdx.x == 0) now.agreed = oh_greet(a, now.operation);
     return now;
 }
 
@@ -102,12 +94,42 @@ OH_DEVICE oh_counter_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 b
  * kernels of a graph come in and wait, as many as the GPU has room for, and their blocks would no longer be spread
  * evenly (bench/NOTES.md).
  */
-OH_DEVICE void oh_wait(const oh_kernel_args_t &a, const oh_counter_t &now) {
+OH_DEVICE void oh_wait(const oh_kernel_args_t &a, const oh_start_t &now) {
     oh_wait_for_previous();
     if (threadIdx.x == 0) {
         oh_launch_dependents(); /* this thread speaks for the block */
-        if (blockIdx.x == 0) oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, now.operations + 1);
+        if (blockIdx.x == 0) oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, now.operation);
     }
+}
+
+/* The operation under way; the one before it if block 0 has not come so far. */
+OH_DEVICE oh_u64 oh_current(const oh_kernel_args_t &a) {
+    return oh_ld_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT);
+}
+
+/*
+ * Ends a launch. The first thread of this rank to have given up, or seen a disagreement, tells the host. Who reads: the
+ * host's watcher, which acts on `ready`; the claim is never returned, since a communicator that has broken stays so.
+ */
+OH_DEVICE void oh_end(const oh_kernel_args_t &a, const oh_start_t &now, bool good) {
+    if (good && now.agreed) return;
+    const oh_u32 kind = good ? (oh_u32)OH_REPORT_MISMATCH : oh_reason_kind;
+    const int peer = good ? (int)threadIdx.x : (int)oh_reason_peer;
+    const oh_u64 operation = good ? now.operation - 2 : oh_current(a);
+    if (kind == OH_NO_REASON || atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
+    const oh_packet_t mine = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, OH_RANK, operation));
+    const oh_packet_t theirs = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, peer, operation));
+    oh_report_t *report = (oh_report_t *)(a.control + OH_REPORT_AT);
+    oh_st_relaxed_sys(&report->kind, kind);
+    oh_st_relaxed_sys(&report->rank, (oh_u32)peer);
+    oh_st_relaxed_sys_u64(&report->operation, operation);
+#pragma unroll
+    for (int w = 0; w < 4; w++) {
+        oh_st_relaxed_sys((oh_u32 *)&report->mine + w, mine.word[w]);
+        oh_st_relaxed_sys((oh_u32 *)&report->theirs + w, theirs.word[w]);
+    }
+    oh_fence_sys();
+    oh_st_relaxed_sys(&report->ready, 1);
 }
 
 /* ---- waiting ---- */
@@ -118,16 +140,19 @@ typedef struct oh_patience {
     oh_u64 since;
 } oh_patience_t;
 
-/* After a look in vain: whether to look again. No longer once the communicator is broken, or the time is up. */
-OH_DEVICE bool oh_patient(const oh_kernel_args_t &a, oh_patience_t *patience, int peer, oh_u32 barrier) {
+/*
+ * After a look in vain: whether to look again. No longer once the communicator is broken, the peer is seen to have
+ * called something else, or the time is up.
+ */
+OH_DEVICE bool oh_patient(const oh_kernel_args_t &a, oh_patience_t *patience, int peer, oh_u32 kind) {
     if (++patience->looks % OH_LOOKS != 0) return true;
     if (oh_ld_relaxed_sys(a.control) != 0) return false; /* the poison of arena/fault.h */
-    const oh_u64 now = oh_global_ns(), operation = oh_ld_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT);
-    if (patience->since == 0) patience->since = now;
-    oh_compare(a, peer, operation);
-    if (now - patience->since < a.timeout_ns) return true;
-    const oh_packet_t none = {{0, 0, 0, 0}};
-    oh_report(a, barrier ? OH_REPORT_BARRIER : OH_REPORT_DATA, peer, operation, none, none);
+    const oh_u64 time = oh_global_ns();
+    if (patience->since == 0) patience->since = time;
+    const bool agreed = oh_agree(a, peer, oh_current(a));
+    if (agreed && time - patience->since < a.timeout_ns) return true;
+    oh_reason_peer = (oh_u32)peer;
+    oh_reason_kind = agreed ? kind : (oh_u32)OH_REPORT_MISMATCH;
     return false;
 }
 

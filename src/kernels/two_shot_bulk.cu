@@ -51,15 +51,22 @@ OH_DEVICE void gather(const oh_kernel_args_t &a, oh_u64 first) {
     }
 }
 
-extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    oh_u32 barrier = oh_begin_barriers(a, 2 * a.steps + 1);
-    if (!oh_meet(a, ++barrier)) return;
+OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
+    oh_u32 barrier = now.barriers;
+    if (!oh_meet(a, ++barrier)) return false;
     for (oh_u32 i = 0; i < a.steps; i++) {
         const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * OH_PART;
         scatter(a, first);
-        if (!oh_meet(a, ++barrier)) return;
+        if (!oh_meet(a, ++barrier)) return false;
         reduce(a, first);
-        if (!oh_meet(a, ++barrier)) return;
+        if (!oh_meet(a, ++barrier)) return false;
         gather(a, first);
     }
+    return true;
+}
+
+extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+    const oh_start_t now = oh_begin(a, 0, 2 * a.steps + 1);
+    oh_wait(a, now);
+    oh_end(a, now, run(a, now));
 }

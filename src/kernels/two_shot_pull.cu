@@ -10,15 +10,15 @@
 
 enum { RESULT = OH_NRANKS * OH_PART };
 
-extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    oh_u32 barrier = oh_begin_barriers(a, 2 * a.steps + 1);
-    if (!oh_meet(a, ++barrier)) return;
+OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
+    oh_u32 barrier = now.barriers;
+    if (!oh_meet(a, ++barrier)) return false;
     for (oh_u32 i = 0; i < a.steps; i++) {
         const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * OH_PART;
         for (int u = (int)threadIdx.x; u < OH_NRANKS * OH_PART; u += (int)blockDim.x) {
             if (first + u < a.units) *oh_page(a, OH_RANK, u) = oh_load_at(a, first + u);
         }
-        if (!oh_meet(a, ++barrier)) return;
+        if (!oh_meet(a, ++barrier)) return false;
         for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
             const int at = OH_RANK * OH_PART + u;
             if (first + at >= a.units) continue;
@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const 
             *oh_page(a, OH_RANK, RESULT + u) = result;
             oh_store_at(a, first + at, result);
         }
-        if (!oh_meet(a, ++barrier)) return;
+        if (!oh_meet(a, ++barrier)) return false;
         for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
 #pragma unroll
             for (int p = 0; p < OH_PEERS; p++) {
@@ -38,4 +38,11 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const 
             }
         }
     }
+    return true;
+}
+
+extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
+    const oh_start_t now = oh_begin(a, 0, 2 * a.steps + 1);
+    oh_wait(a, now);
+    oh_end(a, now, run(a, now));
 }

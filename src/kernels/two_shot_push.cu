@@ -99,14 +99,15 @@ OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece) {
 
 #if OH_MANY
 /* What is scattered next is loaded one step ahead. */
-OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
+OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
+    const oh_u32 first = now.rows;
     parts_t parts;
     load_parts(find_piece(a, first, 0), &parts);
     put_parts(a, find_piece(a, first, 0), parts);
     load_parts(find_piece(a, first, 1), &parts);
     for (oh_u32 i = 0; i <= a.steps; i++) {
         if (i + 1 < a.steps) {
-            if (!oh_wait_for_credit(a, first, i)) return false;
+            if (!oh_wait_for_credit(a, now, i)) return false;
             put_parts(a, find_piece(a, first, i + 1), parts);
             if (i + 2 < a.steps) load_parts(find_piece(a, first, i + 2), &parts);
         }
@@ -121,20 +122,23 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, oh_u32 first) {
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
 #if OH_MANY
     if (threadIdx.x == 0) oh_done_count = 0; /* seen by all after oh_begin */
-    const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
+    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     oh_wait(a, now);
+    bool good = true;
     if (threadIdx.x < oh_workers()) {
-        if (!run(a, now.rows)) oh_give_up();
+        good = run(a, now);
+        if (!good) oh_give_up();
     } else {
-        oh_keep_credits(a, now.rows);
+        oh_keep_credits(a, now);
     }
+    oh_end(a, now, good);
 #else
-    const oh_counter_t now = oh_begin(a, a.steps * OH_K, 0);
+    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     const piece_t piece = find_piece(a, now.rows, 0);
     oh_wait(a, now);
     parts_t parts;
     load_parts(piece, &parts);
     put_parts(a, piece, parts);
-    if (reduce(a, piece)) gather(a, piece);
+    oh_end(a, now, reduce(a, piece) && gather(a, piece));
 #endif
 }
