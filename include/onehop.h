@@ -182,7 +182,8 @@ ONEHOP_API onehop_result_t onehop_comm_create_local(int nranks, const int *devic
  *
  * On a GPU the first use of a (dtype, op) compiles its kernels, or takes them from the disk cache. What goes wrong on
  * the GPU after the call has returned breaks the communicator: onehop_comm_get_async_error and the next call tell.
- * Ranks that differ in count, dtype or op all get ONEHOP_MISMATCH.  After an error recvbuf holds nothing of value:
+ * Ranks that differ in count, dtype or op all get ONEHOP_MISMATCH; on a GPU when a kernel waits in vain for a peer that
+ * has called something else, or two operations later.  After an error recvbuf holds nothing of value:
  * after MISMATCH it is as it was, unless peers could write to it because it was registered.
  * Errors: all but COMPILE_ERROR and CUDA_ERROR on the host.
  */
