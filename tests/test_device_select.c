@@ -95,7 +95,7 @@ static void check_work(const oh_device_question_t *q, const oh_device_plan_t *pl
 
 static void check_shape(const oh_device_question_t *q, const oh_device_plan_t *plan) {
     assert_true(plan->threads >= 32 && plan->threads % 32 == 0);
-    assert_true(plan->threads <= oh_device_threads_max(q->nranks, plan->packets));
+    assert_true(plan->threads <= oh_device_threads_max(q->nranks, plan->packets, oh_device_kernel_of(plan).many));
     assert_true(plan->packets == 1 || plan->packets == 2 || plan->packets == OH_DEVICE_PACKETS_MAX);
     if (oh_device_algorithms[plan->algorithm].packets) {
         assert_true(plan->packets <= q->ring / (plan->steps > 1 ? 4 : 2));

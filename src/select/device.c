@@ -126,29 +126,32 @@ static void divide_work(const oh_device_question_t *q, const oh_device_row_t *ro
     plan->blocks = steps == 0 ? 1 : (int)divide_up(shares, steps);
 }
 
+static int at_most(int value, int bound) { return value < bound ? value : bound; }
+
 /* Packets a thread in launches of several steps: kernels/packet.h says why a quarter of the ring, and half of it. */
-static int packets_of_many(int packets, int ring) { return packets < ring / 4 ? packets : ring / 4; }
-static int packets_of_one(int packets, int ring) { return packets < ring / 2 ? packets : ring / 2; }
+static int packets_of_many(int packets, int ring) { return at_most(packets, ring / 4); }
+static int packets_of_one(int packets, int ring) { return at_most(packets, ring / 2); }
 
 oh_device_plan_t oh_device_select(const oh_device_question_t *q, char *reason) {
     size_t bytes = q->count << oh_dtype_shift(q->dtype);
     oh_device_row_t row = find_row(q, bytes);
     const oh_device_algorithm_info_t *info = &oh_device_algorithms[row.algorithm];
-    int threads_max = oh_device_threads_max(q->nranks, row.packets);
-    if (row.threads > threads_max) row.threads = threads_max;
+    row.threads = at_most(row.threads, oh_device_threads_max(q->nranks, row.packets, false));
     if (info->packets) {
         /* A workspace smaller than usual, or more ranks, leave less room. */
-        if (row.threads > q->slot_packets) row.threads = q->slot_packets;
+        row.threads = at_most(row.threads, q->slot_packets);
         row.packets = packets_of_one(row.packets, q->ring);
     }
-    oh_device_plan_t plan = {.algorithm = row.algorithm, .threads = row.threads};
+    oh_device_plan_t plan = {.algorithm = row.algorithm};
     plan.units = divide_up(bytes, oh_device_unit_bytes(row.algorithm, q->dtype, q->op));
     divide_work(q, &row, &plan);
     if (info->packets && plan.steps > 1) {
         row.packets = packets_of_many(row.packets, q->ring);
+        row.threads = at_most(row.threads, oh_device_threads_max(q->nranks, row.packets, true));
         divide_work(q, &row, &plan);
     }
     plan.packets = row.packets;
+    plan.threads = row.threads;
     if (reason != NULL) {
         snprintf(reason, sizeof((onehop_choice_t *)0)->reason,
                  "%stable for %d ranks: %s from %zu bytes; %d packets a thread, %u steps",
@@ -196,4 +199,10 @@ int oh_device_kernels(const oh_device_question_t *question, oh_device_kernel_t k
     return add_size(kernels, count, *question, ENDLESS);
 }
 
-int oh_device_threads_max(int nranks, int packets) { return nranks * packets <= 8 ? 512 : 256; }
+/* A thread keeps as many packets in registers as there are ranks and packets; in several steps, more than one step's.
+ */
+int oh_device_threads_max(int nranks, int packets, bool many) {
+    const int kept = nranks * packets;
+    if (many) return kept <= 4 ? 512 : kept <= 8 ? 256 : 128;
+    return kept <= 8 ? 512 : 256;
+}

@@ -82,6 +82,6 @@ int oh_device_kernels(const oh_device_question_t *question, oh_device_kernel_t k
 oh_device_kernel_t oh_device_kernel_of(const oh_device_plan_t *plan);
 
 /* Most threads of a block that a kernel is compiled for. */
-int oh_device_threads_max(int nranks, int packets);
+int oh_device_threads_max(int nranks, int packets, bool many);
 
 #endif

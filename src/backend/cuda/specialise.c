@@ -19,7 +19,8 @@ void oh_specialise(int nranks, int rank, const oh_device_sizes_t *sizes, onehop_
     define(job, "OH_WHOLE", whole);
     define(job, "OH_MANY", kernel.many);
     define(job, "OH_K", (size_t)kernel.packets);
-    define(job, "OH_THREADS", (size_t)oh_block_threads(oh_device_threads_max(nranks, kernel.packets), kernel));
+    define(job, "OH_THREADS",
+           (size_t)oh_block_threads(oh_device_threads_max(nranks, kernel.packets, kernel.many), kernel));
     define(job, "OH_TEAMS", (size_t)sizes->teams);
     define(job, "OH_RING", (size_t)sizes->ring);
     define(job, "OH_SLOT_PACKETS", (size_t)sizes->packets);
