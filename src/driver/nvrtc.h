@@ -10,11 +10,7 @@
 
 #include "onehop.h"
 
-typedef enum nvrtcResult {
-    NVRTC_SUCCESS = 0,
-    NVRTC_ERROR_OUT_OF_MEMORY = 1,
-    NVRTC_ERROR_COMPILATION = 6
-} nvrtcResult;
+typedef enum nvrtcResult { NVRTC_SUCCESS = 0, NVRTC_ERROR_OUT_OF_MEMORY = 1, NVRTC_ERROR_COMPILATION = 6 } nvrtcResult;
 typedef struct _nvrtcProgram *nvrtcProgram;
 
 enum { OH_NVRTC_OLDEST = 12040 }; /* 12.4: its assembler is the first to take .b128 accesses of .sys scope */
