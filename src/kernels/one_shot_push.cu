@@ -23,18 +23,14 @@ OH_DEVICE void find_piece(const oh_kernel_args_t &a, oh_u32 row, oh_u32 i, piece
 
 OH_DEVICE bool inside(const piece_t *piece, int k) { return k * oh_workers() < piece->stretch.left; }
 
-/* In a launch of several steps every thread takes part in every one. */
-OH_DEVICE bool takes_part(const piece_t *piece, int k) { return OH_MANY || inside(piece, k); }
-
 OH_DEVICE void put_piece(const oh_kernel_args_t &a, piece_t *piece) {
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        if (OH_MANY) piece->own[k] = oh_packet_t{{0, 0, 0, 0}};
         if (inside(piece, k)) piece->own[k] = oh_load(piece->stretch, k * oh_workers());
     }
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        if (takes_part(piece, k)) oh_put_all(a, piece->rows.at[k], oh_seal(piece->own[k]));
+        if (inside(piece, k)) oh_put_all(a, piece->rows.at[k], oh_seal(piece->own[k]));
     }
 }
 
@@ -43,7 +39,7 @@ OH_DEVICE bool reduce_piece(const oh_kernel_args_t &a, const piece_t *piece) {
     oh_packet_t packet[OH_K][OH_ROOM];
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) present[k][p] = takes_part(piece, k);
+        for (int p = 0; p < OH_PEERS; p++) present[k][p] = inside(piece, k);
     }
     if (!oh_take(a, piece->rows, present, packet)) return false;
 #pragma unroll
@@ -68,16 +64,16 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
             put_piece(a, &next);
         }
         if (!reduce_piece(a, &piece)) return false;
-        oh_done();
+        oh_done(i);
         piece = next;
     }
-    return true;
+    return oh_wait_for_credit(a, now, a.steps);
 }
 #endif
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
 #if OH_MANY
-    if (threadIdx.x == 0) oh_done_count = 0; /* seen by all after oh_begin */
+    oh_reset_counts();
     const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     oh_wait(a, now);
     bool good = true;

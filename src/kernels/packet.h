@@ -21,8 +21,8 @@
  *   sender has emptied the rows of all earlier launches; and so does who has ended a launch, of all launches before it,
  *   since it took packets of every rank, or of one that had. What a rank puts *blindly*, before it has taken anything
  *   in a launch, must therefore not lie over rows of the last launch that peers may not have emptied. Both are at most
- *   half a ring: a launch of one step has OH_K <= OH_RING / 2 rows. A launch of several steps puts two steps blindly,
- *   and of its last two alone a peer may not have emptied what it was sent (see below), with OH_K <= OH_RING / 4.
+ *   half a ring: a launch of one step has OH_K <= OH_RING / 2 rows; a launch of several, with OH_K <= OH_RING / 4, puts
+ *   two steps blindly, and does not end before its peers have done all steps but the last two.
  *
  *   Within a launch of several steps: credits. A block has one warp more, the keeper. Step i of the others is: wait for
  *   credit i-2; put(i+1); take(i), emptying it; in a two-shot, put the results of i, and take(i-1) from the other ring;
@@ -30,9 +30,12 @@
  *   credit at every peer. Step i+1 lies over i-3, and results i over i-4. Edges: a warp's emptying stores, its barrier
  *   and its releasing count; the keeper's acquiring look at the count, its fence and relaxed store; the peer's
  * acquiring look at the credit, its warp's barrier, its puts. Who fences has no packets of its own on the wire, so
- * nobody waits for packets to be acknowledged; that is what credits are for. Every thread takes part in every step,
- * beyond the message's end too. So who has ended the launch has taken, of each thread of each peer, what it put last:
- * in a one-shot in its last step but one, in a two-shot (results) in the last. It had emptied the step before that one.
+ * nobody waits for packets to be acknowledged; that is what credits are for. Warps are counted for each step apart (the
+ * least of what they have done matters, not the sum), in four counts used in turn: who has done step i+4 has taken
+ * packets that their sender put after it had this rank's credit i+1, which the keeper wrote when it had seen the count
+ * of step i.
+ *
+ * tests/model/gpu.pml checks rows and credits with Spin.
  */
 #ifndef OH_KERNELS_PACKET_H
 #define OH_KERNELS_PACKET_H
@@ -177,7 +180,9 @@ OH_DEVICE oh_packet_t oh_reduce(const oh_packet_t &own, const oh_packet_t packet
 #if OH_MANY
 enum { OH_KEEPER = 32, OH_GIVEN_UP = 1 << 30 }; /* threads of the keeper, behind the others */
 
-__shared__ oh_u32 oh_done_count; /* warps times steps that are done; OH_GIVEN_UP: they will not be */
+enum { OH_COUNTS = 4 };
+
+__shared__ oh_u32 oh_done_count[OH_COUNTS]; /* warps that have done step i, in [i % 4]; OH_GIVEN_UP: they will not */
 
 OH_DEVICE oh_u32 oh_workers(void) { return blockDim.x - OH_KEEPER; }
 
@@ -191,22 +196,29 @@ OH_DEVICE void oh_keep_credits(const oh_kernel_args_t &a, const oh_start_t &now)
     const int lane = (int)(threadIdx.x % 32);
     const oh_u32 warps = oh_workers() / 32;
     for (oh_u32 i = 0; i < a.steps; i++) {
-        while (oh_ld_acquire_block(&oh_done_count) < (i + 1) * warps) __nanosleep(50);
+        while (oh_ld_acquire_block(&oh_done_count[i % OH_COUNTS]) < (i / OH_COUNTS + 1) * warps) __nanosleep(50);
         oh_fence_sys();
         if (lane < OH_PEERS) oh_st_relaxed_sys(oh_credit(a, oh_peer(lane), OH_RANK), now.rows + i + 1);
     }
 }
 
-/* This warp has emptied what it was sent in the step. */
-OH_DEVICE void oh_done(void) {
+/* Before oh_begin, whose barrier makes it known. */
+OH_DEVICE void oh_reset_counts(void) {
+    if (threadIdx.x < OH_COUNTS) oh_done_count[threadIdx.x] = 0;
+}
+
+/* This warp has emptied what it was sent in step i. */
+OH_DEVICE void oh_done(oh_u32 i) {
     __syncwarp();
-    if (threadIdx.x % 32 == 0) oh_add_release_block(&oh_done_count, 1);
+    if (threadIdx.x % 32 == 0) oh_add_release_block(&oh_done_count[i % OH_COUNTS], 1);
 }
 
 /* The keeper must not wait for a warp that has given up. */
-OH_DEVICE void oh_give_up(void) { oh_or_release_block(&oh_done_count, OH_GIVEN_UP); }
+OH_DEVICE void oh_give_up(void) {
+    for (int c = 0; c < OH_COUNTS; c++) oh_or_release_block(&oh_done_count[c], OH_GIVEN_UP);
+}
 
-/* Before step i+1 is put: all peers have done step i-3. False if it gave up. */
+/* Before step i+1 is put, or the launch ends after i steps: all peers have done step i-3. False if it gave up. */
 OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, const oh_start_t &now, oh_u32 i) {
     const int lane = (int)(threadIdx.x % 32);
     bool good = true;

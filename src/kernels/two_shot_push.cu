@@ -27,9 +27,6 @@ OH_DEVICE oh_u32 offset(int owner, int k) { return (owner * OH_K + k) * oh_worke
 
 OH_DEVICE bool inside(const piece_t &piece, int owner, int k) { return offset(owner, k) < piece.stretch.left; }
 
-/* In a launch of several steps every thread takes part in every one. */
-OH_DEVICE bool takes_part(const piece_t &piece, int owner, int k) { return OH_MANY || inside(piece, owner, k); }
-
 /* The parts of the other ranks, on their way from the message to the mailboxes. */
 typedef struct parts {
     oh_packet_t packet[OH_K][OH_ROOM];
@@ -40,7 +37,6 @@ OH_DEVICE void load_parts(const piece_t &piece, parts_t *parts) {
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (OH_MANY) parts->packet[k][p] = oh_packet_t{{0, 0, 0, 0}};
             if (inside(piece, oh_peer(p), k)) parts->packet[k][p] = oh_load(piece.stretch, offset(oh_peer(p), k));
         }
     }
@@ -51,7 +47,7 @@ OH_DEVICE void put_parts(const oh_kernel_args_t &a, const piece_t &piece, const 
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (!takes_part(piece, oh_peer(p), k)) continue;
+            if (!inside(piece, oh_peer(p), k)) continue;
             oh_put(a, oh_peer(p), piece.scatter.at[k], oh_seal(parts.packet[k][p]));
         }
     }
@@ -62,8 +58,7 @@ OH_DEVICE bool reduce(const oh_kernel_args_t &a, const piece_t &piece) {
     oh_packet_t own[OH_K], packet[OH_K][OH_ROOM];
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_ROOM; p++) present[k][p] = takes_part(piece, OH_RANK, k);
-        if (OH_MANY) own[k] = oh_packet_t{{0, 0, 0, 0}};
+        for (int p = 0; p < OH_ROOM; p++) present[k][p] = inside(piece, OH_RANK, k);
         if (inside(piece, OH_RANK, k)) own[k] = oh_load(piece.stretch, offset(OH_RANK, k));
     }
     if (!oh_take(a, piece.scatter, present, packet)) return false;
@@ -72,7 +67,7 @@ OH_DEVICE bool reduce(const oh_kernel_args_t &a, const piece_t &piece) {
         if (!present[k][0]) continue;
         const oh_packet_t result = oh_reduce(own[k], packet[k]);
         oh_put_all(a, piece.gather.at[k], oh_seal(result));
-        if (inside(piece, OH_RANK, k)) oh_store(piece.stretch, offset(OH_RANK, k), result);
+        oh_store(piece.stretch, offset(OH_RANK, k), result);
     }
     oh_empty(a, piece.scatter, present);
     return true;
@@ -83,7 +78,7 @@ OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece) {
     oh_packet_t packet[OH_K][OH_ROOM];
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) present[k][p] = takes_part(piece, oh_peer(p), k);
+        for (int p = 0; p < OH_PEERS; p++) present[k][p] = inside(piece, oh_peer(p), k);
     }
     if (!oh_take(a, piece.gather, present, packet)) return false;
 #pragma unroll
@@ -113,15 +108,15 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
         }
         if (i < a.steps && !reduce(a, find_piece(a, first, i))) return false;
         if (i > 0 && !gather(a, find_piece(a, first, i - 1))) return false;
-        if (i < a.steps) oh_done();
+        if (i < a.steps) oh_done(i);
     }
-    return true;
+    return oh_wait_for_credit(a, now, a.steps);
 }
 #endif
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
 #if OH_MANY
-    if (threadIdx.x == 0) oh_done_count = 0; /* seen by all after oh_begin */
+    oh_reset_counts();
     const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     oh_wait(a, now);
     bool good = true;
