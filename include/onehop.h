@@ -171,7 +171,7 @@ ONEHOP_API onehop_result_t onehop_comm_create_local(int nranks, const int *devic
  *
  * sendbuf, recvbuf  `count` elements each, aligned for nothing more than bytes; equal for in place, otherwise not
  *                   overlapping.  May be NULL when count is 0.
- * count             any, 0 included (the ranks then only meet).
+ * count             any, 0 included (the ranks then only meet; on a GPU nothing is done).
  * stream            host: must be NULL; the call returns when recvbuf holds the result and sendbuf may be reused.
  *                   GPU: a CUstream (cudaStream_t) of the communicator's GPU, or NULL, the default stream. The call
  *                   returns once the operation is in the stream; buffers are in the GPU's memory, and belong to it

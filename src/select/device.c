@@ -132,6 +132,17 @@ static int at_most(int value, int bound) { return value < bound ? value : bound;
 static int packets_of_many(int packets, int ring) { return at_most(packets, ring / 4); }
 static int packets_of_one(int packets, int ring) { return at_most(packets, ring / 2); }
 
+static void explain(const oh_device_question_t *q, const oh_device_row_t *row, const oh_device_plan_t *plan,
+                    char *reason) {
+    char source[64] = "no table";
+    if (row->nranks > 0) {
+        snprintf(source, sizeof source, "table for %d ranks, from %zu bytes", row->nranks, row->from_bytes);
+    }
+    snprintf(reason, sizeof((onehop_choice_t *)0)->reason, "%s%s; %d packet%s a thread, %u step%s",
+             q->forced.algorithm >= 0 ? "forced by the configuration; " : "", source, plan->packets,
+             plan->packets == 1 ? "" : "s", plan->steps, plan->steps == 1 ? "" : "s");
+}
+
 oh_device_plan_t oh_device_select(const oh_device_question_t *q, char *reason) {
     size_t bytes = q->count << oh_dtype_shift(q->dtype);
     oh_device_row_t row = find_row(q, bytes);
@@ -152,12 +163,7 @@ oh_device_plan_t oh_device_select(const oh_device_question_t *q, char *reason) {
     }
     plan.packets = row.packets;
     plan.threads = row.threads;
-    if (reason != NULL) {
-        snprintf(reason, sizeof((onehop_choice_t *)0)->reason,
-                 "%stable for %d ranks: %s from %zu bytes; %d packets a thread, %u steps",
-                 q->forced.algorithm >= 0 ? "forced by the configuration; " : "", row.nranks, info->name,
-                 row.from_bytes, plan.packets, plan.steps);
-    }
+    if (reason != NULL) explain(q, &row, &plan, reason);
     return plan;
 }
 

@@ -60,6 +60,10 @@ static onehop_result_t load(const oh_cuda_t *cuda, oh_gpu_kernel_t *kernel) {
     if (result == ONEHOP_SUCCESS) {
         result = oh_cuda_check(cuda, cuda->cuModuleGetFunction(&kernel->function, kernel->module, "onehop_kernel"),
                                "no kernel in what was compiled");
+        if (result != ONEHOP_SUCCESS) {
+            cuda->cuModuleUnload(kernel->module);
+            kernel->module = NULL;
+        }
     }
     cuda->cuThreadExchangeStreamCaptureMode(&mode);
     return result;
