@@ -155,8 +155,10 @@ int main(int argc, char **argv) {
                 2 * width * hidden);
         return 2;
     }
+    onehop_config_t config = ONEHOP_CONFIG_INIT;
     onehop_comm_t *comm;
-    if (onehop_comm_create(NULL, &comm) != ONEHOP_SUCCESS) die("comm_create");
+    config.device = ONEHOP_DEVICE_HOST;
+    if (onehop_comm_create(&config, &comm) != ONEHOP_SUCCESS) die("comm_create");
     size_t rank = (size_t)onehop_comm_rank(comm), nranks = (size_t)onehop_comm_nranks(comm);
 
     block_t mine = make_block(tokens, width, hidden, hidden * rank / nranks, hidden * (rank + 1) / nranks);

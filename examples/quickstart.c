@@ -4,9 +4,11 @@
 #include <stdio.h>
 
 int main(void) {
+    onehop_config_t config = ONEHOP_CONFIG_INIT;
     onehop_comm_t *comm;
     float x[4] = {1, 2, 3, 4};
-    if (onehop_comm_create(NULL, &comm) != ONEHOP_SUCCESS ||
+    config.device = ONEHOP_DEVICE_HOST; /* x is in the host's memory */
+    if (onehop_comm_create(&config, &comm) != ONEHOP_SUCCESS ||
         onehop_all_reduce(x, x, 4, ONEHOP_FLOAT32, ONEHOP_SUM, comm, NULL) != ONEHOP_SUCCESS) {
         fprintf(stderr, "%s\n", onehop_last_error());
         return 1;

@@ -6,6 +6,7 @@
  *   open.c       how it begins and ends: driver, topology, workspace, mailboxes
  *   kernels.c    the kernels of a data type and operation, compiled and loaded when first used
  *   watch.c      a thread that tells the host of what kernels report, and the kernels of what happened to a peer
+ *   buffers.c    whether the GPU reaches a buffer
  *   jit, compile, cache    from source to machine code
  *
  * The work is done by src/kernels; how ranks keep in step is told there (team.h, packet.h, page.h).
@@ -24,6 +25,7 @@
 #include "arena/device_arena.h"
 #include "arena/device_sizes.h"
 #include "backend/backend.h"
+#include "backend/cuda/buffers.h"
 #include "backend/cuda/jit.h"
 #include "base/dtype.h"
 #include "select/device.h"
@@ -61,6 +63,7 @@ typedef struct oh_gpu_backend {
     bool control_registered;
     oh_faults_t faults;
     oh_kernel_args_t args; /* what is the same in all launches */
+    oh_buffers_t buffers;
 
     oh_jit_t *jit;
     oh_gpu_kernels_t kernels[OH_DTYPES][OH_OPS];

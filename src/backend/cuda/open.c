@@ -24,6 +24,7 @@ static onehop_result_t open_device(oh_gpu_backend_t *gpu) {
     }
     OH_TRY(oh_cuda_check(cuda, cuda->cuDeviceGet(&gpu->device, gpu->config.device_index), "cannot get GPU %d",
                          gpu->config.device_index));
+    OH_TRY(oh_buffers_open(&gpu->buffers, cuda, gpu->device));
     return oh_cuda_check(cuda, cuda->cuDevicePrimaryCtxRetain(&gpu->context, gpu->device),
                          "cannot make a context on GPU %d", gpu->config.device_index);
 }
