@@ -134,9 +134,12 @@ static int packets_of_one(int packets, int ring) { return at_most(packets, ring 
 
 static void explain(const oh_device_question_t *q, const oh_device_row_t *row, const oh_device_plan_t *plan,
                     char *reason) {
-    char source[64] = "no table";
+    const char *name = oh_device_algorithms[plan->algorithm].name;
+    char source[96];
     if (row->nranks > 0) {
-        snprintf(source, sizeof source, "table for %d ranks, from %zu bytes", row->nranks, row->from_bytes);
+        snprintf(source, sizeof source, "table for %d ranks: %s from %zu bytes", row->nranks, name, row->from_bytes);
+    } else {
+        snprintf(source, sizeof source, "%s stands in no table", name);
     }
     snprintf(reason, sizeof((onehop_choice_t *)0)->reason, "%s%s; %d packet%s a thread, %u step%s",
              q->forced.algorithm >= 0 ? "forced by the configuration; " : "", source, plan->packets,
