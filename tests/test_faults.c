@@ -17,7 +17,7 @@
 
 #include <cmocka.h>
 
-enum { MIB = 1 << 20, LARGE = 8 * MIB, MEDIUM = 128 * 1024, RECOVERY = 1000000, STOP_DEADLINE_MS = 150 };
+enum { MIB = 1 << 20, LARGE = 8 * MIB, MEDIUM = 128 * 1024, RECOVERY = 1000000, STOP_DEADLINE_MS = 500 };
 
 /* What ranks are at when the fault strikes. */
 typedef enum work {
@@ -312,7 +312,7 @@ static void test_stop(void **state) {
     (void)state;
     rng_t rng = {tests_seed() + 2};
     round_t *round = shared_zalloc(sizeof *round);
-    for (int i = 0; i < rounds(WORK_POLL * 8, WORK_POLL); i++) {
+    for (int i = 0; i < rounds(WORK_POLL * 4, WORK_POLL); i++) {
         int nranks = draw_nranks(&rng);
         /* Who only polls waits for nobody. */
         round_draw(round, FAULT_STOP, (work_t)(i % WORK_POLL), nranks, &rng);
