@@ -34,7 +34,7 @@ static oh_buffers_t buffers;
 static int open_buffers(void **state) {
     (void)state;
     asked = pageable = 0;
-    return oh_buffers_open(&buffers, &cuda, 0);
+    return oh_buffers_open(&buffers, &cuda, 0) == ONEHOP_SUCCESS ? 0 : -1;
 }
 
 static onehop_result_t check(uintptr_t address, size_t bytes) {
