@@ -18,8 +18,10 @@ build: ## the library, the command and the examples, into build/
 	@cmake -S . -B build -G Ninja -DONEHOP_TESTS=OFF --log-level=WARNING
 	@cmake --build build -- --quiet
 
+# Ranks that share a GPU are threads of one process: kernels of different processes take turns on it.
+demo: SHARED_GPUS = $(if $(filter 1 2 3,$(shell nvidia-smi -L 2>/dev/null | grep -c ^GPU)),--threads)
 demo: build ## four ranks all-reduce on the best device here: time, bandwidth, verified results
-	@build/cli/onehop bench --nranks 4
+	@build/cli/onehop bench --nranks 4 $(SHARED_GPUS)
 
 test: ## everything that CI runs
 	@scripts/setup test
