@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Checks host.pml with Spin: the protocol must hold, and every mutant of it must be caught.
+"""Checks host.pml and gpu.pml with Spin: the protocols must hold, and every mutant of them must be caught.
 
 usage: run.py            run all
        run.py NAME ...   run these, and show what Spin says of them
@@ -14,10 +14,10 @@ import subprocess
 import sys
 import tempfile
 
-MODEL = pathlib.Path(__file__).resolve().parent / "host.pml"
+MODELS = pathlib.Path(__file__).resolve().parent
 DEADLOCK, ASSERTION = "invalid end state", "assertion violated"
 
-# Name: parameters of the model, what Spin must find.
+# Name: parameters of the model, what Spin must find. Names that begin with GPU are of gpu.pml, the others of host.pml.
 RUNS = {
     # Nothing goes wrong: no slot is used again too early, all end, and no wait ends by the deadline rule. Long
     # operations use every slot of the rings more than once; several operations in a row mix all kinds.
@@ -43,6 +43,22 @@ RUNS = {
     "mutant: direct without its second meeting": ("RANKS=2 OPS=1 CHUNKS=1 MUTANT_NO_SECOND_MEETING", ASSERTION),
     "mutant: a death that nobody looks for": ("RANKS=2 OPS=1 CHUNKS=1 DEATH MUTANT_DEATH_UNSEEN", DEADLOCK),
     "mutant: poison before the record": ("RANKS=2 OPS=1 CHUNKS=1 LATE MUTANT_POISON_FIRST", ASSERTION),
+    # Nothing is put upon a packet, or upon a place whose emptying may be seen later; all end. Long launches use the
+    # rings more than once; messages end within a step; several launches in a row mix all kinds.
+    "GPU, one launch": ("LAUNCHES=1 MOST=6", None),
+    "GPU, one launch, messages end within a step": ("LAUNCHES=1 EDGES", None),
+    "GPU, two launches": ("LAUNCHES=2", None),
+    "GPU, four launches of one warp": ("LAUNCHES=4 MOST=6 WARPS=1 EDGES", None),
+    "GPU, 3 ranks": ("RANKS=3 LAUNCHES=2 WARPS=1 EDGES", None),
+    "GPU, without credits, were places emptied at once": ("LAUNCHES=2 WARPS=1 PROMPT=true MUTANT_NO_CREDIT", None),
+    "GPU mutant: one sum instead of counts": ("LAUNCHES=1 MUTANT_SUM", ASSERTION),
+    "GPU mutant: four counts": ("LAUNCHES=1 EDGES COUNTS=4", ASSERTION),
+    "GPU mutant: no wait for credit": ("LAUNCHES=1 MUTANT_NO_CREDIT", ASSERTION),
+    "GPU mutant: ring of two": ("LAUNCHES=1 RING=2", ASSERTION),
+    "GPU mutant: ring of three": ("LAUNCHES=1 RING=3", ASSERTION),
+    "GPU mutant: no wait for credit at the end": ("LAUNCHES=2 MUTANT_NO_CREDIT_AT_END", ASSERTION),
+    "GPU mutant: three steps blindly": ("LAUNCHES=1 FIRST_TO_WAIT=4", ASSERTION),
+    "GPU mutant: last result without credit": ("LAUNCHES=1 MUTANT_LAST_RESULT_BLINDLY", ASSERTION),
 }
 
 
@@ -56,8 +72,9 @@ def call(*command, cwd):
 def check(name):
     """Returns (whether all is as it must be, one line, all that Spin said)."""
     parameters, expected = RUNS[name]
+    model = MODELS / ("gpu.pml" if name.startswith("GPU") else "host.pml")
     with tempfile.TemporaryDirectory(prefix="onehop-model-") as directory:
-        call("spin", "-a", *(f"-D{parameter}" for parameter in parameters.split()), str(MODEL), cwd=directory)
+        call("spin", "-a", *(f"-D{parameter}" for parameter in parameters.split()), str(model), cwd=directory)
         call("gcc", "-O2", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=1500", "-o", "pan", "pan.c", cwd=directory)
         said = call("./pan", "-m1000000", "-n", cwd=directory)
     summary = re.search(r"errors: (\d+)\n\s*(\d+) states, stored", said)
