@@ -24,16 +24,20 @@
  *   half a ring: a launch of one step has OH_K <= OH_RING / 2 rows; a launch of several, with OH_K <= OH_RING / 4, puts
  *   two steps blindly, and does not end before its peers have done all steps but the last two.
  *
- *   Within a launch of several steps: credits. A block has one warp more, the keeper. Step i of the others is: wait for
- *   credit i-2; put(i+1); take(i), emptying it; in a two-shot, put the results of i, and take(i-1) from the other ring;
- *   count itself done. When all warps of the block have done step i, the keeper fences, and writes i+1 as this rank's
- *   credit at every peer. Step i+1 lies over i-3, and results i over i-4. Edges: a warp's emptying stores, its barrier
- *   and its releasing count; the keeper's acquiring look at the count, its fence and relaxed store; the peer's
- * acquiring look at the credit, its warp's barrier, its puts. Who fences has no packets of its own on the wire, so
- * nobody waits for packets to be acknowledged; that is what credits are for. Warps are counted for each step apart (the
- * least of what they have done matters, not the sum), in four counts used in turn: who has done step i+4 has taken
- * packets that their sender put after it had this rank's credit i+1, which the keeper wrote when it had seen the count
- * of step i.
+ *   Within a launch of several steps: credits. A block has one warp more, the keeper. Step i of the others is: wait
+ *   for credit i-2; put(i+1); take(i), emptying it; in a two-shot, put the results of i, and take(i-1) from the other
+ *   ring; count itself done. When all warps of the block have done step i, the keeper fences, and writes i+1 as this
+ *   rank's credit at every peer. Step i+1 lies over i-3, and results i over i-4.
+ *
+ *   Edges: a warp's emptying stores, its barrier and its releasing count; the keeper's acquiring look at the count, its
+ *   fence and relaxed store; the peer's acquiring look at the credit, its warp's barrier, its puts. Who fences has no
+ *   packets of its own on the wire, so nobody waits for packets to be acknowledged; that is what credits are for. They
+ *   order the emptying stores, which are relaxed: in the plain order of the program no warp could come so far ahead of
+ *   its peers that credits mattered.
+ *
+ *   Warps are counted for each step apart (the least of what they have done matters, not the sum), in five counts used
+ *   in turn: who has done step i+5, even if it had no packets in that one, has taken those of step i+4, which their
+ *   sender put after it had this rank's credit i+1, which the keeper wrote when it had seen the count of step i.
  *
  * tests/model/gpu.pml checks rows and credits with Spin.
  */
@@ -180,9 +184,9 @@ OH_DEVICE oh_packet_t oh_reduce(const oh_packet_t &own, const oh_packet_t packet
 #if OH_MANY
 enum { OH_KEEPER = 32, OH_GIVEN_UP = 1 << 30 }; /* threads of the keeper, behind the others */
 
-enum { OH_COUNTS = 4 };
+enum { OH_COUNTS = 5 };
 
-__shared__ oh_u32 oh_done_count[OH_COUNTS]; /* warps that have done step i, in [i % 4]; OH_GIVEN_UP: they will not */
+__shared__ oh_u32 oh_done_count[OH_COUNTS]; /* warps that have done step i, in [i % 5]; OH_GIVEN_UP: they will not */
 
 OH_DEVICE oh_u32 oh_workers(void) { return blockDim.x - OH_KEEPER; }
 
@@ -218,7 +222,8 @@ OH_DEVICE void oh_give_up(void) {
     for (int c = 0; c < OH_COUNTS; c++) oh_or_release_block(&oh_done_count[c], OH_GIVEN_UP);
 }
 
-/* Before step i+1 is put, or the launch ends after i steps: all peers have done step i-3. False if it gave up. */
+/* Before step i+1, or results of step i, are put, or the launch ends after i steps: all peers have done step i-3.
+ * False if it gave up. */
 OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, const oh_start_t &now, oh_u32 i) {
     const int lane = (int)(threadIdx.x % 32);
     bool good = true;

@@ -16,9 +16,13 @@
 
 enum {
     OH_PEERS = OH_NRANKS - 1,
-    OH_ROOM = OH_PEERS > 0 ? OH_PEERS : 1, /* arrays of one rank alone are not empty */
-    OH_LOOKS = 2048                        /* looks between two questions whether to go on waiting */
+    OH_ROOM = OH_PEERS > 0 ? OH_PEERS : 1 /* arrays of one rank alone are not empty */
 };
+
+/* Looks between two questions whether to go on waiting; the emulator in tests/ asks sooner. */
+#ifndef OH_LOOKS
+#define OH_LOOKS 2048
+#endif
 
 /* Peers are numbered as this rank meets them, 0 ... OH_PEERS-1, so that not all turn to the same one at once. */
 OH_DEVICE int oh_peer(int index) { return (OH_RANK + 1 + index) % OH_NRANKS; }

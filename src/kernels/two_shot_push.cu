@@ -101,8 +101,8 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
     put_parts(a, find_piece(a, first, 0), parts);
     load_parts(find_piece(a, first, 1), &parts);
     for (oh_u32 i = 0; i <= a.steps; i++) {
+        if (!oh_wait_for_credit(a, now, i)) return false;
         if (i + 1 < a.steps) {
-            if (!oh_wait_for_credit(a, now, i)) return false;
             put_parts(a, find_piece(a, first, i + 1), parts);
             if (i + 2 < a.steps) load_parts(find_piece(a, first, i + 2), &parts);
         }
@@ -110,7 +110,7 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
         if (i > 0 && !gather(a, find_piece(a, first, i - 1))) return false;
         if (i < a.steps) oh_done(i);
     }
-    return oh_wait_for_credit(a, now, a.steps);
+    return true;
 }
 #endif
 
