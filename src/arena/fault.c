@@ -33,6 +33,19 @@ onehop_result_t oh_fault_raise(oh_faults_t *faults, onehop_result_t code, const 
     return oh_fault_get(faults);
 }
 
+onehop_result_t oh_fault_find_lost(oh_faults_t *faults, oh_bootstrap_t *bootstrap, const char *when) {
+    bool gone[ONEHOP_MAX_RANKS] = {false};
+    if (oh_bootstrap_gone(bootstrap, gone) == 0) return ONEHOP_SUCCESS;
+    for (int r = 0; r < faults->nranks; r++) {
+        /* A rank that destroyed its communicator in good order may end: it has done its part. */
+        if (!gone[r] || oh_fault_has_left(faults, r)) continue;
+        return oh_fault_raise(faults, ONEHOP_PEER_LOST,
+                              "rank %d (pid %d) is lost: its process has ended; noticed by rank %d in %s", r,
+                              (int)oh_bootstrap_pid(bootstrap, r), faults->rank, when);
+    }
+    return ONEHOP_SUCCESS;
+}
+
 void oh_fault_leave(oh_faults_t *faults) {
     atomic_store_explicit(&faults->of[faults->rank]->left, 1, memory_order_release);
 }

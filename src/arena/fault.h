@@ -21,6 +21,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "bootstrap/bootstrap.h"
 
 typedef struct oh_fault {
     _Atomic uint32_t poison; /* 1 + the rank whose record has broken this rank; 0: not broken */
@@ -47,6 +48,9 @@ onehop_result_t oh_fault_get(oh_faults_t *faults);
 static inline bool oh_fault_present(const oh_faults_t *faults) {
     return atomic_load_explicit(&faults->of[faults->rank]->poison, memory_order_acquire) != 0;
 }
+
+/* Breaks all ranks if the process of a peer is gone, without waiting; `when` says what noticed it. Any thread. */
+onehop_result_t oh_fault_find_lost(oh_faults_t *faults, oh_bootstrap_t *bootstrap, const char *when);
 
 /* This rank goes in good order; and whether a rank has gone so. */
 void oh_fault_leave(oh_faults_t *faults);

@@ -46,22 +46,9 @@ static onehop_result_t raise_report(oh_gpu_backend_t *gpu, const oh_report_t *re
         report->kind == OH_REPORT_BARRIER ? "at a barrier" : "for its data");
 }
 
-static onehop_result_t find_lost(oh_gpu_backend_t *gpu, const char *when) {
-    bool gone[ONEHOP_MAX_RANKS] = {false};
-    if (oh_bootstrap_gone(gpu->bootstrap, gone) == 0) return ONEHOP_SUCCESS;
-    for (int r = 0; r < gpu->nranks; r++) {
-        /* A rank that destroyed its communicator in good order may end: it has done its part. */
-        if (!gone[r] || oh_fault_has_left(&gpu->faults, r)) continue;
-        return oh_fault_raise(&gpu->faults, ONEHOP_PEER_LOST,
-                              "rank %d (pid %d) is lost: its process has ended; noticed by rank %d in %s", r,
-                              (int)oh_bootstrap_pid(gpu->bootstrap, r), gpu->rank, when);
-    }
-    return ONEHOP_SUCCESS;
-}
-
 onehop_result_t oh_gpu_look(oh_gpu_backend_t *gpu, const char *when) {
     if (oh_fault_present(&gpu->faults)) return oh_fault_get(&gpu->faults);
-    OH_TRY(find_lost(gpu, when));
+    OH_TRY(oh_fault_find_lost(&gpu->faults, gpu->bootstrap, when));
     const oh_report_t *report = find_report(gpu);
     return report == NULL ? ONEHOP_SUCCESS : raise_report(gpu, report);
 }

@@ -189,7 +189,8 @@ static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
 
 static onehop_result_t status(oh_backend_t *backend) {
     oh_host_t *host = host_of(backend);
-    if (!oh_fault_present(&host->faults)) return oh_host_find_lost(host, "onehop_comm_get_async_error");
+    if (!oh_fault_present(&host->faults))
+        return oh_fault_find_lost(&host->faults, host->bootstrap, "onehop_comm_get_async_error");
     return oh_fault_get(&host->faults);
 }
 

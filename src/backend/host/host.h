@@ -119,9 +119,6 @@ onehop_result_t oh_host_wait(oh_host_t *host, int rank, const _Atomic uint64_t *
 /* The same for this word of all peers; `offset` is the word's offset in oh_segment_t. */
 onehop_result_t oh_host_wait_all(oh_host_t *host, size_t offset, uint64_t value);
 
-/* Breaks the communicator if the process of a peer is gone; `when` says what noticed it. Any thread. */
-onehop_result_t oh_host_find_lost(oh_host_t *host, const char *when);
-
 /* Rank 0 alone decides when to measure again, and says so in its header, so that all do it after the same operation. */
 bool oh_host_probe_is_due(const oh_host_t *host);
 

@@ -62,19 +62,6 @@ static void describe_operation(const oh_host_t *host, char text[96]) {
     }
 }
 
-onehop_result_t oh_host_find_lost(oh_host_t *host, const char *when) {
-    bool gone[ONEHOP_MAX_RANKS] = {false};
-    if (oh_bootstrap_gone(host->bootstrap, gone) == 0) return ONEHOP_SUCCESS;
-    for (int r = 0; r < host->nranks; r++) {
-        /* A rank that destroyed its communicator in good order may end: it has done its part. */
-        if (!gone[r] || oh_fault_has_left(&host->faults, r)) continue;
-        return oh_fault_raise(&host->faults, ONEHOP_PEER_LOST,
-                              "rank %d (pid %d) is lost: its process has ended; noticed by rank %d in %s", r,
-                              (int)oh_bootstrap_pid(host->bootstrap, r), host->rank, when);
-    }
-    return ONEHOP_SUCCESS;
-}
-
 /* Why `rank` will not come any more; ONEHOP_SUCCESS while it still may. */
 static onehop_result_t find_reason(oh_host_t *host, int rank, bool left, bool late) {
     char when[96];
@@ -85,7 +72,7 @@ static onehop_result_t find_reason(oh_host_t *host, int rank, bool left, bool la
                               "rank %d (pid %d) has destroyed its communicator; rank %d still waits for it in %s", rank,
                               pid, host->rank, when);
     }
-    OH_TRY(oh_host_find_lost(host, when));
+    OH_TRY(oh_fault_find_lost(&host->faults, host->bootstrap, when));
     if (!late) return ONEHOP_SUCCESS;
     return oh_fault_raise(&host->faults, ONEHOP_TIMEOUT,
                           "rank %d (pid %d) is late: rank %d has waited %d ms for it in %s", rank, pid, host->rank,
