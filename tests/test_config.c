@@ -10,38 +10,13 @@
 
 #include "base/config.h"
 #include "base/status.h"
+#include "config_variables.h"
 
 #include <cmocka.h>
 
-static const char *const variables[] = {
-    "ONEHOP_RANK",
-    "ONEHOP_NRANKS",
-    "ONEHOP_DEVICE",
-    "ONEHOP_DEVICE_INDEX",
-    "ONEHOP_RENDEZVOUS",
-    "ONEHOP_WORKSPACE_BYTES",
-    "ONEHOP_TIMEOUT_MS",
-    "ONEHOP_MAX_BLOCKS",
-    "ONEHOP_BOOTSTRAP_TIMEOUT_MS",
-    "ONEHOP_JOB",
-    "ONEHOP_ALGORITHM",
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-    "TORCHELASTIC_RUN_ID",
-    "ONEHOP_MEMORY",
-    "ONEHOP_CACHE_DIR",
-    "ONEHOP_NVRTC",
-    "XDG_CACHE_HOME",
-    "HOME",
-};
-
 static int clear_environment(void **state) {
     (void)state;
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) unsetenv(variables[i]);
+    for (size_t i = 0; i < VARIABLES; i++) unsetenv(variables[i]);
     return 0;
 }
 
@@ -99,7 +74,7 @@ static int gather_nothing(void *ctx, const void *mine, void *all, size_t bytes_e
 static void test_given(void **state) {
     (void)state;
     /* The caller's word goes before the environment's, right or wrong. */
-    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) setenv(variables[i], "nonsense", 1);
+    for (size_t i = 0; i < VARIABLES; i++) setenv(variables[i], "nonsense", 1);
     int anything;
     onehop_config_t user = {.size = sizeof user,
                             .rank = 2,

@@ -20,6 +20,7 @@ enum {
     OH_GPU_RANKS = 8,   /* most ranks of a communicator on GPUs */
     OH_GPU_TEAMS = 256, /* most teams of a launch */
     OH_PACKET = 16,     /* bytes: what one access moves as a whole */
+    OH_KEEPER = 32,     /* threads of a block that keep credits, behind the others (kernels/packet.h) */
     OH_SCATTER = 0,
     OH_GATHER = 1,
     OH_RINGS = 2,
@@ -32,6 +33,8 @@ enum {
     OH_CREDITS_AT = OH_FLAGS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4, /* likewise */
     OH_PACKETS_AT = OH_CREDITS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4
 };
+
+#define OH_EMPTY 0x80000000u /* the last word of a place that holds no packet */
 
 /* How far a team has come; the same on all ranks. */
 typedef struct oh_counter {

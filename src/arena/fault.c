@@ -3,6 +3,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <unistd.h>
 
 onehop_result_t oh_fault_get(oh_faults_t *faults) {
     uint32_t poison = atomic_load_explicit(&faults->of[faults->rank]->poison, memory_order_acquire);
@@ -44,6 +45,10 @@ onehop_result_t oh_fault_find_lost(oh_faults_t *faults, oh_bootstrap_t *bootstra
                               (int)oh_bootstrap_pid(bootstrap, r), faults->rank, when);
     }
     return ONEHOP_SUCCESS;
+}
+
+void oh_fault_abort(oh_faults_t *faults) {
+    oh_fault_raise(faults, ONEHOP_ABORTED, "rank %d (pid %d) called onehop_comm_abort", faults->rank, (int)getpid());
 }
 
 void oh_fault_leave(oh_faults_t *faults) {

@@ -52,6 +52,9 @@ static inline bool oh_fault_present(const oh_faults_t *faults) {
 /* Breaks all ranks if the process of a peer is gone, without waiting; `when` says what noticed it. Any thread. */
 onehop_result_t oh_fault_find_lost(oh_faults_t *faults, oh_bootstrap_t *bootstrap, const char *when);
 
+/* Breaks all ranks because this one's caller wants it. Any thread. */
+void oh_fault_abort(oh_faults_t *faults);
+
 /* This rank goes in good order; and whether a rank has gone so. */
 void oh_fault_leave(oh_faults_t *faults);
 bool oh_fault_has_left(const oh_faults_t *faults, int rank);

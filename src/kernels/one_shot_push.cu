@@ -73,17 +73,7 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
 #if OH_MANY
-    oh_reset_counts();
-    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
-    oh_wait(a, now);
-    bool good = true;
-    if (threadIdx.x < oh_workers()) {
-        good = run(a, now);
-        if (!good) oh_give_up();
-    } else {
-        oh_keep_credits(a, now);
-    }
-    oh_end(a, now, good);
+    oh_launch_many(a, run);
 #else
     const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     piece_t piece;

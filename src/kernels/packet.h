@@ -44,8 +44,6 @@
 #ifndef OH_KERNELS_PACKET_H
 #define OH_KERNELS_PACKET_H
 
-#define OH_EMPTY 0x80000000u
-
 /* Includers say whether they look gently: OH_GENTLE, see oh_wait_for_first. */
 
 /* OH_UNIT: bytes of the message in a packet. */
@@ -182,7 +180,7 @@ OH_DEVICE oh_packet_t oh_reduce(const oh_packet_t &own, const oh_packet_t packet
 /* ---- credits, in launches of several steps ---- */
 
 #if OH_MANY
-enum { OH_KEEPER = 32, OH_GIVEN_UP = 1 << 30 }; /* threads of the keeper, behind the others */
+enum { OH_GIVEN_UP = 1 << 30 };
 
 enum { OH_COUNTS = 5 };
 
@@ -236,6 +234,20 @@ OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, const oh_start_t &n
         }
     }
     return __all_sync(0xffffffffu, good);
+}
+/* A launch of several steps: the keeper keeps credits, the others do `work`, which says whether it came to its end. */
+OH_DEVICE void oh_launch_many(const oh_kernel_args_t &a, bool (*work)(const oh_kernel_args_t &, const oh_start_t &)) {
+    oh_reset_counts();
+    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
+    oh_wait(a, now);
+    bool good = true;
+    if (threadIdx.x < oh_workers()) {
+        good = work(a, now);
+        if (!good) oh_give_up();
+    } else {
+        oh_keep_credits(a, now);
+    }
+    oh_end(a, now, good);
 }
 #else
 OH_DEVICE oh_u32 oh_workers(void) { return blockDim.x; }

@@ -14,7 +14,7 @@
 #include "arena/device_layout.h"
 #include "emulator.h"
 
-enum { NRANKS = 3, TEAMS = 2, RING = 4, PACKETS = 64, PAGES_AT = EMULATED_PAGES_AT, PAGE_BYTES = 2048 };
+enum { NRANKS = 3, TEAMS = 2, PAGES_AT = EMULATED_PAGES_AT, PAGE_BYTES = 2048 };
 enum { FLOAT32 = 0, BFLOAT16 = 2, INT32 = 6, INT64 = 8, SUM = 0, MAX = 3, AVG = 4 };
 
 typedef void kernel_fn(const oh_kernel_args_t);

@@ -13,7 +13,6 @@ enum { ARCHITECTURES = 64, HEADERS = 64 };
 static const char *const common[] = {
     "--std=c++17",
     "-default-device",
-    "-device-int128",
     "--minimal",
 };
 enum { COMMON = sizeof common / sizeof *common };

@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An operation on GPUs, and all else that the backend offers to the library. */
 #include "backend/cuda/cuda.h"
-
 #include "backend/cuda/specialise.h"
-
-#include <inttypes.h>
-#include <unistd.h>
-
 #include "base/status.h"
 
 static oh_gpu_backend_t *gpu_of(oh_backend_t *backend) { return (oh_gpu_backend_t *)(void *)backend; }
@@ -56,7 +51,7 @@ static bool is_whole(const oh_request_t *request, oh_device_algorithm_t algorith
 }
 
 static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request, const oh_device_plan_t *plan,
-                              CUfunction function) {
+                              oh_device_kernel_t kernel, CUfunction function) {
     oh_kernel_args_t args = gpu->args;
     args.send = request->sendbuf;
     args.recv = request->recvbuf;
@@ -69,7 +64,7 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
     CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,
                              .gridDimY = 1,
                              .gridDimZ = 1,
-                             .blockDimX = (unsigned)oh_block_threads(plan->threads, oh_device_kernel_of(plan)),
+                             .blockDimX = (unsigned)oh_block_threads(plan->threads, kernel),
                              .blockDimY = 1,
                              .blockDimZ = 1,
                              .hStream = request->stream,
@@ -91,7 +86,7 @@ static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *reque
     oh_gpu_kernel_t *kernel = &oh_gpu_kernel_forms(gpu->kernels[request->dtype][request->op], wanted)[whole];
     if (kernel->function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, wanted, whole));
     atomic_fetch_add_explicit(&gpu->operations, 1, memory_order_relaxed);
-    return launch(gpu, request, &plan, kernel->function);
+    return launch(gpu, request, &plan, wanted, kernel->function);
 }
 
 static onehop_result_t run(oh_backend_t *backend, const oh_request_t *request) {
@@ -180,10 +175,7 @@ static onehop_result_t status(oh_backend_t *backend) {
     return oh_gpu_look(gpu_of(backend), "onehop_comm_get_async_error");
 }
 
-static void gpu_abort(oh_backend_t *backend) {
-    oh_gpu_backend_t *gpu = gpu_of(backend);
-    oh_fault_raise(&gpu->faults, ONEHOP_ABORTED, "rank %d (pid %d) called onehop_comm_abort", gpu->rank, (int)getpid());
-}
+static void gpu_abort(oh_backend_t *backend) { oh_fault_abort(&gpu_of(backend)->faults); }
 
 const oh_backend_ops_t oh_gpu_ops = {
     .run = run,

@@ -50,7 +50,7 @@ static onehop_result_t empty_mailboxes(oh_gpu_backend_t *gpu) {
     const size_t bytes = gpu->sizes.packet_bytes, first = bytes < 1 << 20 ? bytes : 1 << 20;
     unsigned int *pattern = malloc(first);
     if (pattern == NULL) return oh_fail(ONEHOP_OUT_OF_MEMORY, "out of memory");
-    for (size_t i = 0; i < first / sizeof *pattern; i++) pattern[i] = i % 4 == 3 ? 0x80000000u : 0;
+    for (size_t i = 0; i < first / sizeof *pattern; i++) pattern[i] = i % 4 == 3 ? OH_EMPTY : 0;
     onehop_result_t result =
         oh_cuda_check(cuda, cuda->cuMemcpyHtoD(begin, pattern, first), "cannot prepare the workspace");
     free(pattern);
@@ -161,27 +161,27 @@ bool oh_gpu_present(void) {
     return present;
 }
 
-/* In a child made by fork the driver must not be called. */
+/* The watcher ends once the kernels have: one that still waits gives up at its deadline, or at a fault it is told of.
+ */
 static void close_device(oh_gpu_backend_t *gpu) {
-    bool pushed;
-    if (gpu->context == NULL) return;
-    if (oh_gpu_enter(gpu, &pushed) == ONEHOP_SUCCESS) {
-        gpu->cuda.cuCtxSynchronize(); /* a kernel still waiting gives up at its deadline */
-        oh_gpu_watch_end(gpu);
+    bool pushed = false, entered = gpu->context != NULL && oh_gpu_enter(gpu, &pushed) == ONEHOP_SUCCESS;
+    if (entered) gpu->cuda.cuCtxSynchronize();
+    oh_gpu_watch_end(gpu);
+    if (entered) {
         oh_gpu_kernels_unload(gpu);
         if (gpu->control_registered) gpu->cuda.cuMemHostUnregister(gpu->control.base[gpu->rank]);
         oh_device_arena_close(&gpu->cuda, &gpu->workspace);
         oh_gpu_leave(gpu, pushed);
     }
-    gpu->cuda.cuDevicePrimaryCtxRelease(gpu->device);
+    if (gpu->context != NULL) gpu->cuda.cuDevicePrimaryCtxRelease(gpu->device);
 }
 
+/* In a child made by fork the driver must not be called. */
 void oh_gpu_close(oh_backend_t *backend, bool forked) {
     oh_gpu_backend_t *gpu = (oh_gpu_backend_t *)(void *)backend;
     if (!forked) {
         if (gpu->faults.of[gpu->rank] != NULL) oh_fault_leave(&gpu->faults);
         close_device(gpu);
-        oh_gpu_watch_end(gpu);
         oh_arena_close(&gpu->control);
         oh_cuda_close(&gpu->cuda);
     }

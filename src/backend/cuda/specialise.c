@@ -3,8 +3,6 @@
 
 #include <stdio.h>
 
-enum { KEEPER = 32 };
-
 static void define(oh_jit_job_t *job, const char *name, size_t value) {
     snprintf(job->options[job->noptions++], OH_JIT_OPTION_LENGTH, "-D%s=%zu", name, value);
 }
@@ -29,4 +27,4 @@ void oh_specialise(int nranks, int rank, const oh_device_sizes_t *sizes, onehop_
     define(job, "OH_PART", oh_device_part_units(kernel.algorithm, nranks, sizes->page_bytes));
 }
 
-int oh_block_threads(int workers, oh_device_kernel_t kernel) { return kernel.many ? workers + KEEPER : workers; }
+int oh_block_threads(int workers, oh_device_kernel_t kernel) { return kernel.many ? workers + OH_KEEPER : workers; }

@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 static const oh_host_algorithm_t *const algorithms[OH_ALGORITHMS] = {
     [OH_ONE_SHOT] = &oh_host_one_shot,
@@ -194,11 +193,7 @@ static onehop_result_t status(oh_backend_t *backend) {
     return oh_fault_get(&host->faults);
 }
 
-static void host_abort(oh_backend_t *backend) {
-    oh_host_t *host = host_of(backend);
-    oh_fault_raise(&host->faults, ONEHOP_ABORTED, "rank %d (pid %d) called onehop_comm_abort", host->rank,
-                   (int)getpid());
-}
+static void host_abort(oh_backend_t *backend) { oh_fault_abort(&host_of(backend)->faults); }
 
 static void host_close(oh_backend_t *backend, bool forked) {
     oh_host_t *host = host_of(backend);
