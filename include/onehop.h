@@ -177,11 +177,19 @@ ONEHOP_API onehop_result_t onehop_comm_create_local(int nranks, const int *devic
  *                   returns once the operation is in the stream; buffers are in the GPU's memory, and belong to it
  *                   until the stream has come so far. A stream that is being captured captures it; the graph may be
  *                   replayed any number of times, in any order, between other calls, as long as all ranks launch the
- *                   same operations in the same order. Operations of one communicator must follow one another: use one
- *                   stream, or streams ordered by events.
+ *                   same operations in the same order.
+ *
+ * Streams of a GPU: calls may use any number of them, each waits for the one before, so that all ranks run them in the
+ * order of the calls; the same in a capture that has several streams. Replays alone are the caller's: those of one
+ * communicator, and its calls, must follow one another (in one stream, or in streams ordered by events).
+ * Threads: one at a time is in a call of a communicator; another one gets INVALID_ARGUMENT.
+ * Several communicators on the same GPUs run side by side, in whatever order each rank launches them, if all of them
+ * find room: with max_blocks of each at most the GPU's multiprocessors / (2 * communicators), and once each has used
+ * the (dtype, op), since the first use may wait until the GPU is idle.
  *
  * On a GPU the first use of a (dtype, op) compiles its kernels, or takes them from the disk cache. What goes wrong on
- * the GPU after the call has returned breaks the communicator: onehop_comm_get_async_error and the next call tell.
+ * the GPU after the call has returned breaks the communicator: onehop_comm_get_async_error and the next call tell. So
+ * does a kernel of anybody's that has broken the context: CUDA_ERROR on all ranks, naming the rank and what CUDA says.
  * Ranks that differ in count, dtype or op all get ONEHOP_MISMATCH; on a GPU when a kernel waits in vain for a peer that
  * has called something else, or two operations later.  After an error recvbuf holds nothing of value:
  * after MISMATCH it is as it was, unless peers could write to it because it was registered.

@@ -8,6 +8,9 @@
 #ifdef THEIRS
 #include <cuda.h>
 #define OH_DRIVER_CUDA_TYPES_H
+/* cuda.h means a later version by the name; this one is in every driver, and told of in its part for CUDA itself. */
+CUresult cuStreamGetCaptureInfo_v2(CUstream, CUstreamCaptureStatus *, cuuint64_t *, CUgraph *, const CUgraphNode **,
+                                   size_t *);
 #endif
 #include "driver/cuda.h"
 

@@ -16,7 +16,7 @@ function(onehop_driver_list output file regex replacement)
 endfunction()
 
 onehop_driver_list(cuda_values.inc cuda_types.h "(CU_[A-Z0-9_]+|CUDA_[A-Z0-9_]+) = " "VALUE(\\1),")
-onehop_driver_list(cuda_functions.inc cuda.c "{offsetof\\(oh_cuda_t, ([A-Za-z0-9]+)\\), \"([A-Za-z0-9_]+)\"},"
+onehop_driver_list(cuda_functions.inc cuda.c "{offsetof\\(oh_cuda_t, ([A-Za-z0-9_]+)\\), \"([A-Za-z0-9_]+)\"},"
   "FUNCTION(\\1, \\2)")
 onehop_driver_list(nvrtc_functions.inc nvrtc.c "{offsetof\\(oh_nvrtc_t, ([A-Za-z0-9]+)\\), \"([A-Za-z0-9_]+)\"},"
   "FUNCTION(\\1, \\2)")

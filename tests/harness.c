@@ -181,6 +181,11 @@ int rounds(int full, int quick) {
     return wish && strcmp(wish, "1") == 0 ? quick : full;
 }
 
+int tests_seconds(int usual) {
+    const char *wish = getenv("ONEHOP_TEST_SECONDS");
+    return wish != NULL && atoi(wish) > 0 ? atoi(wish) : usual;
+}
+
 int64_t patience_ms(int64_t ms) { return SANITIZED ? 5 * ms : ms; }
 
 int64_t now_ns(void) {

@@ -49,6 +49,8 @@ void tests_begin(const char *name);
 uint64_t tests_seed(void);
 /* ONEHOP_TEST_QUICK=1 asks for a shorter run: `full` or `quick`. */
 int rounds(int full, int quick);
+/* How long a test that only ends with its time goes on: ONEHOP_TEST_SECONDS, else `usual`. */
+int tests_seconds(int usual);
 /* A limit on time, stretched where a sanitizer slows everything down. */
 int64_t patience_ms(int64_t ms);
 int64_t now_ns(void);

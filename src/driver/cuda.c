@@ -75,6 +75,8 @@ static const oh_symbol_t symbols[] = {
     {offsetof(oh_cuda_t, cuStreamQuery), "cuStreamQuery"},
     {offsetof(oh_cuda_t, cuStreamWaitEvent), "cuStreamWaitEvent"},
     {offsetof(oh_cuda_t, cuStreamIsCapturing), "cuStreamIsCapturing"},
+    {offsetof(oh_cuda_t, cuStreamGetCaptureInfo_v2), "cuStreamGetCaptureInfo_v2"},
+    {offsetof(oh_cuda_t, cuStreamGetId), "cuStreamGetId"},
     {offsetof(oh_cuda_t, cuStreamBeginCapture), "cuStreamBeginCapture_v2"},
     {offsetof(oh_cuda_t, cuStreamEndCapture), "cuStreamEndCapture"},
     {offsetof(oh_cuda_t, cuThreadExchangeStreamCaptureMode), "cuThreadExchangeStreamCaptureMode"},
@@ -130,6 +132,23 @@ onehop_result_t oh_cuda_open(oh_cuda_t *cuda) {
 void oh_cuda_close(oh_cuda_t *cuda) {
     if (cuda->library != NULL) dlclose(cuda->library);
     memset(cuda, 0, sizeof *cuda);
+}
+
+bool oh_cuda_is_fatal(CUresult result) {
+    switch (result) {
+    case CUDA_ERROR_ECC_UNCORRECTABLE:
+    case CUDA_ERROR_NVLINK_UNCORRECTABLE:
+    case CUDA_ERROR_ILLEGAL_ADDRESS:
+    case CUDA_ERROR_LAUNCH_TIMEOUT:
+    case CUDA_ERROR_ASSERT:
+    case CUDA_ERROR_HARDWARE_STACK_ERROR:
+    case CUDA_ERROR_ILLEGAL_INSTRUCTION:
+    case CUDA_ERROR_MISALIGNED_ADDRESS:
+    case CUDA_ERROR_INVALID_ADDRESS_SPACE:
+    case CUDA_ERROR_INVALID_PC:
+    case CUDA_ERROR_LAUNCH_FAILED: return true;
+    default: return false;
+    }
 }
 
 onehop_result_t oh_cuda_check(const oh_cuda_t *cuda, CUresult result, const char *format, ...) {

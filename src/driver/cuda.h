@@ -6,6 +6,9 @@
 #ifndef OH_DRIVER_CUDA_H
 #define OH_DRIVER_CUDA_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
 #include "driver/cuda_types.h"
 #include "onehop.h"
 
@@ -92,6 +95,9 @@ typedef struct oh_cuda {
     CUresult (*cuStreamQuery)(CUstream stream);
     CUresult (*cuStreamWaitEvent)(CUstream stream, CUevent event, unsigned int flags);
     CUresult (*cuStreamIsCapturing)(CUstream stream, CUstreamCaptureStatus *status);
+    CUresult (*cuStreamGetCaptureInfo_v2)(CUstream stream, CUstreamCaptureStatus *status, uint64_t *id, CUgraph *graph,
+                                          const CUgraphNode **dependencies, size_t *count);
+    CUresult (*cuStreamGetId)(CUstream stream, unsigned long long *id);
     CUresult (*cuStreamBeginCapture)(CUstream stream, CUstreamCaptureMode mode);
     CUresult (*cuStreamEndCapture)(CUstream stream, CUgraph *graph);
     CUresult (*cuThreadExchangeStreamCaptureMode)(CUstreamCaptureMode *mode);
@@ -116,6 +122,9 @@ onehop_result_t oh_cuda_open(oh_cuda_t *cuda);
 
 /* Forgets the table; the driver stays. Nothing to do for a table of zeros. */
 void oh_cuda_close(oh_cuda_t *cuda);
+
+/* Whether this error leaves its context unusable: every later call of the driver says so again. */
+bool oh_cuda_is_fatal(CUresult result);
 
 /*
  * SUCCESS for CUDA_SUCCESS; else fails with the sentence, then ": CUDA_ERROR_XXX (what the driver says of it)".

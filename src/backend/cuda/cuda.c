@@ -22,6 +22,29 @@ void oh_gpu_leave(oh_gpu_backend_t *gpu, bool pushed) {
     if (pushed) gpu->cuda.cuCtxPopCurrent(&ours);
 }
 
+/* ---- a context that is broken ---- */
+
+/* What has broken the context, if anything has. Legal while streams are captured; the event tells what all calls would.
+ */
+static CUresult fatal_error(oh_gpu_backend_t *gpu) {
+    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
+    gpu->cuda.cuThreadExchangeStreamCaptureMode(&mode);
+    CUresult result = gpu->cuda.cuEventQuery(gpu->order.event);
+    gpu->cuda.cuThreadExchangeStreamCaptureMode(&mode);
+    return oh_cuda_is_fatal(result) ? result : CUDA_SUCCESS;
+}
+
+/* A rank whose context is broken will not come any more: its peers need not wait until it is late. */
+static onehop_result_t look_at_context(oh_gpu_backend_t *gpu) {
+    CUresult error = fatal_error(gpu);
+    if (error == CUDA_SUCCESS) return ONEHOP_SUCCESS;
+    oh_cuda_check(&gpu->cuda, error,
+                  "rank %d (pid %d): a kernel that ran earlier has broken the context of GPU %d: one of the program's "
+                  "own, or an all-reduce of memory that was freed too early",
+                  gpu->rank, (int)oh_bootstrap_pid(gpu->bootstrap, gpu->rank), gpu->config.device_index);
+    return oh_fault_raise(&gpu->faults, ONEHOP_CUDA_ERROR, "%s", onehop_last_error());
+}
+
 /* ---- one operation ---- */
 
 oh_device_question_t oh_gpu_question(const oh_gpu_backend_t *gpu, size_t count, onehop_dtype_t dtype, onehop_op_t op) {
@@ -50,8 +73,9 @@ static bool is_whole(const oh_request_t *request, oh_device_algorithm_t algorith
     return aligned && (request->count << oh_dtype_shift(request->dtype)) % unit == 0;
 }
 
+/* `early`: the kernel may be started before the one before it in the stream has ended. */
 static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request, const oh_device_plan_t *plan,
-                              oh_device_kernel_t kernel, CUfunction function) {
+                              oh_device_kernel_t kernel, CUfunction function, bool early) {
     oh_kernel_args_t args = gpu->args;
     args.send = request->sendbuf;
     args.recv = request->recvbuf;
@@ -69,7 +93,7 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
                              .blockDimZ = 1,
                              .hStream = request->stream,
                              .attrs = &dependent,
-                             .numAttrs = gpu->dependent_launch ? 1 : 0};
+                             .numAttrs = early ? 1 : 0};
     void *parameters[] = {&args};
     return oh_cuda_check(&gpu->cuda, gpu->cuda.cuLaunchKernelEx(&config, function, parameters, NULL),
                          "cannot launch %s with %d blocks of %d threads", oh_device_algorithms[plan->algorithm].name,
@@ -84,9 +108,12 @@ static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *reque
     oh_device_kernel_t wanted = oh_device_kernel_of(&plan);
     bool whole = is_whole(request, plan.algorithm);
     oh_gpu_kernel_t *kernel = &oh_gpu_kernel_forms(gpu->kernels[request->dtype][request->op], wanted)[whole];
-    if (kernel->function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, wanted, whole));
+    if (kernel->function == NULL) OH_TRY(oh_gpu_kernels_load(gpu, request->dtype, request->op, wanted));
+    oh_turn_t turn;
+    OH_TRY(oh_order_begin(&gpu->order, &gpu->cuda, request->stream, &turn));
     atomic_fetch_add_explicit(&gpu->operations, 1, memory_order_relaxed);
-    return launch(gpu, request, &plan, wanted, kernel->function);
+    OH_TRY(launch(gpu, request, &plan, wanted, kernel->function, gpu->dependent_launch && !turn.waits));
+    return oh_order_end(&gpu->order, &gpu->cuda, &turn);
 }
 
 static onehop_result_t run(oh_backend_t *backend, const oh_request_t *request) {
@@ -96,6 +123,10 @@ static onehop_result_t run(oh_backend_t *backend, const oh_request_t *request) {
     bool pushed;
     OH_TRY(oh_gpu_enter(gpu, &pushed));
     onehop_result_t result = run_here(gpu, request);
+    if (result == ONEHOP_CUDA_ERROR) {
+        onehop_result_t broken = look_at_context(gpu);
+        if (broken != ONEHOP_SUCCESS) result = broken;
+    }
     oh_gpu_leave(gpu, pushed);
     return result;
 }
@@ -172,7 +203,13 @@ static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
 /* ---- faults ---- */
 
 static onehop_result_t status(oh_backend_t *backend) {
-    return oh_gpu_look(gpu_of(backend), "onehop_comm_get_async_error");
+    oh_gpu_backend_t *gpu = gpu_of(backend);
+    bool pushed;
+    OH_TRY(oh_gpu_look(gpu, "onehop_comm_get_async_error"));
+    OH_TRY(oh_gpu_enter(gpu, &pushed));
+    onehop_result_t result = look_at_context(gpu);
+    oh_gpu_leave(gpu, pushed);
+    return result;
 }
 
 static void gpu_abort(oh_backend_t *backend) { oh_fault_abort(&gpu_of(backend)->faults); }

@@ -7,6 +7,7 @@
  *   kernels.c    the kernels of a data type and operation, compiled and loaded when first used
  *   watch.c      a thread that tells the host of what kernels report, and the kernels of what happened to a peer
  *   buffers.c    whether the GPU reaches a buffer
+ *   order.c      operations follow one another, whatever streams they are put into
  *   jit, compile, cache    from source to machine code
  *
  * The work is done by src/kernels; how ranks keep in step is told there (team.h, packet.h, page.h).
@@ -27,15 +28,15 @@
 #include "backend/backend.h"
 #include "backend/cuda/buffers.h"
 #include "backend/cuda/jit.h"
+#include "backend/cuda/order.h"
 #include "base/dtype.h"
 #include "select/device.h"
 #include "topology/gpu.h"
 
 enum { OH_PACKET_CHOICES = 3 }; /* 1, 2, 4 packets a thread */
 
-/* A kernel; NULL until it is compiled, and loaded. */
+/* NULL until it is compiled and loaded. */
 typedef struct oh_gpu_kernel {
-    void *cubin;
     CUmodule module;
     CUfunction function;
 } oh_gpu_kernel_t;
@@ -64,6 +65,7 @@ typedef struct oh_gpu_backend {
     oh_faults_t faults;
     oh_kernel_args_t args; /* what is the same in all launches */
     oh_buffers_t buffers;
+    oh_order_t order;
 
     oh_jit_t *jit;
     oh_gpu_kernels_t kernels[OH_DTYPES][OH_OPS];
@@ -81,11 +83,11 @@ typedef struct oh_gpu_backend {
 oh_device_question_t oh_gpu_question(const oh_gpu_backend_t *gpu, size_t count, onehop_dtype_t dtype, onehop_op_t op);
 
 /*
- * Loads a kernel. The first of (dtype, op) brings along the compilation of all that messages of any size need. The
- * context is current. Legal during a capture. Collective where ranks share a GPU.
+ * Compiles and loads a kernel, and along with it, the first time, all that messages of (dtype, op) need. The context is
+ * current. Legal during a capture. May wait until the GPU is idle. Collective where ranks share a GPU.
  */
 onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op,
-                                    oh_device_kernel_t wanted, bool whole);
+                                    oh_device_kernel_t wanted);
 void oh_gpu_kernels_unload(oh_gpu_backend_t *gpu);
 
 /* A kernel's two forms: for any unit, and for whole ones. */

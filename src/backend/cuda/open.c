@@ -66,6 +66,7 @@ static onehop_result_t prepare_workspace(oh_gpu_backend_t *gpu) {
     const oh_gpu_t *mine = &gpu->gpus[gpu->rank];
     OH_TRY(oh_jit_open(gpu->config.cache_directory, gpu->config.nvrtc, mine->major, mine->minor, &gpu->jit));
     OH_TRY(register_control(gpu));
+    OH_TRY(oh_order_open(&gpu->order, &gpu->cuda));
     OH_TRY(empty_mailboxes(gpu));
     OH_TRY(oh_cuda_check(&gpu->cuda, gpu->cuda.cuCtxSynchronize(), "cannot prepare the workspace"));
     for (int r = 0; r < gpu->nranks; r++) {
@@ -169,6 +170,7 @@ static void close_device(oh_gpu_backend_t *gpu) {
     oh_gpu_watch_end(gpu);
     if (entered) {
         oh_gpu_kernels_unload(gpu);
+        oh_order_close(&gpu->order, &gpu->cuda);
         if (gpu->control_registered) gpu->cuda.cuMemHostUnregister(gpu->control.base[gpu->rank]);
         oh_device_arena_close(&gpu->cuda, &gpu->workspace);
         oh_gpu_leave(gpu, pushed);

@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "backend/cuda/order.h"
+
+#include "base/status.h"
+
+static onehop_result_t new_event(const oh_cuda_t *cuda, CUevent *event) {
+    return oh_cuda_check(cuda, cuda->cuEventCreate(event, CU_EVENT_DISABLE_TIMING), "cannot create an event");
+}
+
+onehop_result_t oh_order_open(oh_order_t *order, const oh_cuda_t *cuda) {
+    OH_TRY(new_event(cuda, &order->event));
+    return new_event(cuda, &order->captured);
+}
+
+void oh_order_close(oh_order_t *order, const oh_cuda_t *cuda) {
+    if (order->event != NULL) cuda->cuEventDestroy(order->event);
+    if (order->captured != NULL) cuda->cuEventDestroy(order->captured);
+    *order = (oh_order_t){0};
+}
+
+/* The driver gives no number of a stream that is being captured. */
+static onehop_result_t identify(const oh_cuda_t *cuda, CUstream stream, oh_turn_t *turn) {
+    CUstreamCaptureStatus status;
+    *turn = (oh_turn_t){.stream = stream};
+    OH_TRY(oh_cuda_check(cuda, cuda->cuStreamGetCaptureInfo_v2(stream, &status, &turn->capture, NULL, NULL, NULL),
+                         "stream is %p: cannot tell whether it is being captured", (void *)stream));
+    if (status != CU_STREAM_CAPTURE_STATUS_NONE) return ONEHOP_SUCCESS;
+    turn->capture = 0;
+    return oh_cuda_check(cuda, cuda->cuStreamGetId(stream, &turn->stream_id), "stream is %p: cannot tell which it is",
+                         (void *)stream);
+}
+
+static onehop_result_t record(const oh_cuda_t *cuda, CUevent event, CUstream stream) {
+    return oh_cuda_check(cuda, cuda->cuEventRecord(event, stream), "cannot record an event in stream %p",
+                         (void *)stream);
+}
+
+static onehop_result_t wait_for(const oh_cuda_t *cuda, oh_turn_t *turn, CUevent event) {
+    turn->waits = true;
+    return oh_cuda_check(cuda, cuda->cuStreamWaitEvent(turn->stream, event, 0), "cannot make stream %p wait",
+                         (void *)turn->stream);
+}
+
+/*
+ * The first change of streams. A stream that is being captured would draw whoever waits for it into the capture; one
+ * that was destroyed can no longer be waited for alone.
+ */
+static onehop_result_t follow_late(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
+    oh_turn_t last;
+    onehop_result_t found = identify(cuda, order->stream, &last);
+    if (found == ONEHOP_SUCCESS && last.capture != 0) {
+        return oh_fail(ONEHOP_UNSUPPORTED,
+                       "cannot put this operation behind the last one: stream %p, which ran that, is being captured by "
+                       "now",
+                       (void *)order->stream);
+    }
+    if (found != ONEHOP_SUCCESS || last.stream_id != order->stream_id) {
+        turn->waits = true;
+        return oh_cuda_check(cuda, cuda->cuCtxSynchronize(),
+                             "cannot wait for the last operation, whose stream is gone");
+    }
+    if (found != ONEHOP_SUCCESS || last.stream_id != order->stream_id) {
+        turn->waits = true;
+        return oh_cuda_check(cuda, cuda->cuCtxSynchronize(),
+                             "cannot wait for the last operation, whose stream is gone");
+    }
+    OH_TRY(record(cuda, order->event, order->stream));
+    return wait_for(cuda, turn, order->event);
+}
+
+onehop_result_t oh_order_begin(oh_order_t *order, const oh_cuda_t *cuda, CUstream stream, oh_turn_t *turn) {
+    OH_TRY(identify(cuda, stream, turn));
+    if (turn->capture != 0) {
+        bool follows = order->capture == turn->capture && order->captured_stream != turn->stream;
+        return follows ? wait_for(cuda, turn, order->captured) : ONEHOP_SUCCESS;
+    }
+    if (!order->any || order->stream_id == turn->stream_id) return ONEHOP_SUCCESS;
+    if (order->several) return wait_for(cuda, turn, order->event);
+    OH_TRY(follow_late(order, cuda, turn));
+    order->several = true;
+    return ONEHOP_SUCCESS;
+}
+
+onehop_result_t oh_order_end(oh_order_t *order, const oh_cuda_t *cuda, const oh_turn_t *turn) {
+    if (turn->capture != 0) {
+        order->capture = turn->capture;
+        order->captured_stream = turn->stream;
+        return record(cuda, order->captured, turn->stream);
+    }
+    order->any = true;
+    order->stream = turn->stream;
+    order->stream_id = turn->stream_id;
+    /* The handle of a thread's default stream means another stream on another thread: it is of no use later. */
+    if (turn->stream == CU_STREAM_PER_THREAD) order->several = true;
+    return order->several ? record(cuda, order->event, turn->stream) : ONEHOP_SUCCESS;
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Operations of one communicator follow one another, whatever streams they are put into: each waits for the one before
+ * it, by an event, where that went into another stream. Since all ranks call in the same order, no two of them run
+ * their operations in different orders, which is how communicators deadlock.
+ *
+ * While all calls use one stream nothing is recorded, and nothing is slower for it. The first change of streams records
+ * the event late, behind all that the first stream has been given; from then on every call records it at once.
+ *
+ * Within a capture the same, by an event of its own; whatever else that stream captures later is not waited for. When
+ * graphs are replayed only the caller knows: replays of one communicator's graphs, and calls, must follow one another.
+ */
+#ifndef OH_BACKEND_CUDA_ORDER_H
+#define OH_BACKEND_CUDA_ORDER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "driver/cuda.h"
+
+/* Streams are told apart by the driver's numbers for them, which it never gives twice; within a capture by handles. */
+typedef struct oh_order {
+    /* The last call that ran. */
+    bool any, several; /* there was one; the event follows it */
+    CUstream stream;
+    unsigned long long stream_id;
+    CUevent event;
+    /* The last call that was captured: into which capture. */
+    uint64_t capture; /* 0: none; the driver counts from 1 */
+    CUstream captured_stream;
+    CUevent captured;
+} oh_order_t;
+
+/* Of one call. */
+typedef struct oh_turn {
+    CUstream stream;
+    unsigned long long stream_id; /* where it runs */
+    uint64_t capture;             /* 0: it runs */
+    bool waits;                   /* for an operation of another stream */
+} oh_turn_t;
+
+onehop_result_t oh_order_open(oh_order_t *order, const oh_cuda_t *cuda);
+void oh_order_close(oh_order_t *order, const oh_cuda_t *cuda);
+
+/* Before the kernel is launched into `stream`, and after. The context is current. */
+onehop_result_t oh_order_begin(oh_order_t *order, const oh_cuda_t *cuda, CUstream stream, oh_turn_t *turn);
+onehop_result_t oh_order_end(oh_order_t *order, const oh_cuda_t *cuda, const oh_turn_t *turn);
+
+#endif
