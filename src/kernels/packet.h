@@ -107,28 +107,32 @@ OH_DEVICE void oh_put_all(const oh_kernel_args_t &a, oh_u64 at, const oh_packet_
 
 /*
  * Where there is much to come (OH_GENTLE), a warp's first lane alone looks for its last packet, before all look for
- * theirs: looking takes a share of the L2 cache's bandwidth, which what arrives needs too.
+ * theirs: looking takes a share of the L2 cache's bandwidth, which what arrives needs too. False if it gave up.
  */
-OH_DEVICE void oh_wait_for_first(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM]) {
+OH_DEVICE bool oh_wait_for_first(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM]) {
     oh_patience_t patience = {0, 0};
+    bool good = true;
     const unsigned char *place = oh_place(a, OH_RANK, rows.at[OH_K - 1], OH_ROOM - 1);
     if (OH_PEERS > 0 && threadIdx.x % 32 == 0 && present[OH_K - 1][OH_ROOM - 1]) {
-        while (!oh_full(oh_ld_relaxed_sys_packet(place)) &&
-               oh_patient(a, &patience, oh_peer(OH_ROOM - 1), OH_REPORT_DATA)) {
+        while (good && !oh_full(oh_ld_relaxed_sys_packet(place))) {
+            good = oh_patient(a, &patience, oh_peer(OH_ROOM - 1), OH_REPORT_DATA);
         }
     }
-    __syncwarp();
+    return __all_sync(0xffffffffu, good);
 }
 
 /*
  * Takes the packets of the step's rows from every peer, but for those of which present[k][p] is false; false if it gave
  * up. Looks again only at those that have not come. The places are emptied by oh_empty, when there is time.
+ *
+ * A warp that takes several times gives up as a whole: a lane that had nothing to wait for would begin to wait for what
+ * comes next, and nobody is to wait for longer than the time for one operation.
  */
 OH_DEVICE bool oh_take(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM],
                        oh_packet_t packet[OH_K][OH_ROOM]) {
     oh_patience_t patience = {0, 0};
     int missing;
-    if (OH_GENTLE) oh_wait_for_first(a, rows, present);
+    if (OH_GENTLE && !oh_wait_for_first(a, rows, present)) return false;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
@@ -148,7 +152,7 @@ OH_DEVICE bool oh_take(const oh_kernel_args_t &a, const oh_rows_t &rows, const b
             }
         }
     } while (missing >= 0 && oh_patient(a, &patience, oh_peer(missing), OH_REPORT_DATA));
-    return missing < 0;
+    return OH_GENTLE ? __all_sync(0xffffffffu, missing < 0) : missing < 0;
 }
 
 OH_DEVICE void oh_empty(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM]) {

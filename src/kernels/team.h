@@ -111,6 +111,15 @@ OH_DEVICE oh_u64 oh_current(const oh_kernel_args_t &a) {
     return oh_ld_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT);
 }
 
+/* Who holds up the operation: a rank that has not greeted, for which `peer` may be waiting as well; else `peer`. */
+OH_DEVICE int oh_absent(const oh_kernel_args_t &a, int peer, oh_u64 operation) {
+    int absent = peer;
+    for (int r = OH_NRANKS - 1; r >= 0; r--) {
+        if (oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, r, operation)).word[0] != (oh_u32)operation) absent = r;
+    }
+    return absent;
+}
+
 /*
  * Ends a launch. The first thread of this rank to have given up, or seen a disagreement, tells the host. Who reads: the
  * host's watcher, which acts on `ready`; the claim is never returned, since a communicator that has broken stays so.
@@ -118,8 +127,9 @@ OH_DEVICE oh_u64 oh_current(const oh_kernel_args_t &a) {
 OH_DEVICE void oh_end(const oh_kernel_args_t &a, const oh_start_t &now, bool good) {
     if (good && now.agreed) return;
     const oh_u32 kind = good ? (oh_u32)OH_REPORT_MISMATCH : oh_reason_kind;
-    const int peer = good ? (int)threadIdx.x : (int)oh_reason_peer;
     const oh_u64 operation = good ? now.operation - 2 : oh_current(a);
+    const int waited_for = good ? (int)threadIdx.x : (int)oh_reason_peer;
+    const int peer = kind == OH_REPORT_MISMATCH ? waited_for : oh_absent(a, waited_for, operation);
     if (kind == OH_NO_REASON || atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
     const oh_packet_t mine = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, OH_RANK, operation));
     const oh_packet_t theirs = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, peer, operation));
