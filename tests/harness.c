@@ -69,6 +69,7 @@ struct team {
     pid_t pids[ONEHOP_MAX_RANKS];
     int pidfds[ONEHOP_MAX_RANKS]; /* -1 once the rank is reaped */
     int status[ONEHOP_MAX_RANKS];
+    bool killed[ONEHOP_MAX_RANKS]; /* by team_signal */
 };
 
 /* Set in the process of a rank alone. */
@@ -292,7 +293,10 @@ team_t *team_start(int nranks, rank_fn body, void *ctx) {
 
 pid_t team_pid(const team_t *team, int rank) { return team->pids[rank]; }
 
-void team_signal(team_t *team, int rank, int signal) { kill(team->pids[rank], signal); }
+void team_signal(team_t *team, int rank, int signal) {
+    if (signal == SIGKILL) team->killed[rank] = true;
+    kill(team->pids[rank], signal);
+}
 
 static void reap(team_t *team, int rank) {
     waitpid(team->pids[rank], &team->status[rank], 0);
@@ -329,7 +333,7 @@ static bool await_ranks(team_t *team, int killed) {
             if (!(ends[r].revents & POLLIN)) continue;
             reap(team, r);
             left--;
-            if (ended_well(team, r, r == killed) || !well) continue;
+            if (ended_well(team, r, r == killed || team->killed[r]) || !well) continue;
             well = false;
             int64_t sooner = now_ns() + patience_ms(AFTER_FAILURE_SECONDS * 1000) * 1000000;
             if (sooner < deadline) deadline = sooner;

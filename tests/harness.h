@@ -78,8 +78,8 @@ typedef void (*rank_fn)(int rank, int nranks, void *ctx);
 team_t *team_start(int nranks, rank_fn body, void *ctx);
 pid_t team_pid(const team_t *team, int rank);
 void team_signal(team_t *team, int rank, int signal);
-/* Waits for all ranks and fails the test if one failed, died (but for `killed`, which must have been; -1: none),
- * exceeded the time limit, or left a process behind. */
+/* Waits for all ranks and fails the test if one failed, died (but for those that team_signal has killed, and for
+ * `killed`, which must have been; -1: none), exceeded the time limit, or left a process behind. */
 void team_finish(team_t *team, int killed);
 void team_run(int nranks, rank_fn body, void *ctx);
 

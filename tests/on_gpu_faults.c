@@ -18,8 +18,10 @@ enum {
     KILLED_MS = 10000, /* so long that only the death itself can have been noticed */
     MARGIN_MS = 500,
     NOTICE_MS = 1000, /* of a death, or of an abort */
-    REPEATS = 5,
-    QUICK_REPEATS = 2
+    KILLS = 130,
+    GRAPH_KILLS = 50,
+    QUICK_KILLS = 6,
+    STOPS = 10
 };
 
 /* Shared by the ranks and the supervisor. */
@@ -29,7 +31,7 @@ typedef struct round {
     bool graphs;
     uint64_t seed;
     atomic_int pids[ONEHOP_MAX_RANKS];
-    atomic_int working, recovered;
+    atomic_int prepared, working, recovered;
     atomic_llong struck_ns, worst_ms;
 } round_t;
 
@@ -236,76 +238,105 @@ static void run_absent(int nranks, onehop_result_t code, int timeout_ms, int lim
 void case_late(int gpus) { run_absent(gpus, ONEHOP_TIMEOUT, LATE_MS, LATE_MS + MARGIN_MS); }
 void case_abort(int gpus) { run_absent(gpus, ONEHOP_ABORTED, GPU_PLENTY_MS, NOTICE_MS); }
 
-/* ---- one rank is killed or stopped ---- */
+/* ---- ranks are killed or stopped, one after the other until one is left ---- */
 
-static void struck_rank(int rank, int nranks, void *ctx) {
-    round_t *round = ctx;
+/* A round for each; victim and pids are by the ranks of the round's communicator. */
+typedef struct struck {
+    round_t rounds[ONEHOP_MAX_RANKS];
+} struck_t;
+
+static void lose_one(seat_t *seat, round_t *round, int generation) {
     onehop_config_t wish = ONEHOP_CONFIG_INIT;
-    wish.timeout_ms = round->timeout_ms;
-    seat_t seat = seat_take(rank, nranks);
-    atomic_store(&round->pids[rank], (int)getpid());
     work_t work;
-    seat_join(&seat, 0, &wish);
-    work_prepare(&seat, &work, round->graphs);
-    team_barrier();
-    work_warm(&seat, &work);
-    onehop_result_t result = work_until_failure(&seat, &work, round);
+    wish.timeout_ms = round->timeout_ms;
+    atomic_store(&round->pids[seat->rank], (int)getpid());
+    seat_join(seat, generation, &wish);
+    work_prepare(seat, &work, round->graphs);
+    atomic_fetch_add(&round->prepared, 1);
+    CHECK(reaches(&round->prepared, seat->nranks, GPU_PLENTY_MS), "not all ranks are prepared");
+    work_warm(seat, &work);
+    onehop_result_t result = work_until_failure(seat, &work, round);
     int64_t took = ms_since(atomic_load(&round->struck_ns));
     const char *text = onehop_last_error();
     CHECK(result == round->code, "got %s: %s", onehop_result_string(result), text);
     check_names(round, text, result == ONEHOP_PEER_LOST ? "is lost" : "is late");
     tell_worst(round, took);
     CHECK(took < round->limit_ms, "noticed after %lld ms: %s", (long long)took, text);
-    check_broken(&seat, &work, result);
-    work_free(&seat, &work);
-    seat_leave(&seat);
-    seat.rank = rank > round->victim ? rank - 1 : rank;
-    seat.nranks = nranks - 1;
-    recover(&seat, 1);
-    seat_give_back(&seat);
+    check_broken(seat, &work, result);
+    work_free(seat, &work);
+    seat_leave(seat);
+    seat->rank -= seat->rank > round->victim;
+    seat->nranks--;
     atomic_fetch_add(&round->recovered, 1);
 }
 
-static void run_struck(int nranks, int signal, bool graphs, rng_t *rng) {
-    round_t *round = shared_zalloc(sizeof *round);
-    bool killed = signal == SIGKILL;
-    round->code = killed ? ONEHOP_PEER_LOST : ONEHOP_TIMEOUT;
-    round->timeout_ms = killed ? KILLED_MS : STOPPED_MS;
-    round->limit_ms = killed ? NOTICE_MS : STOPPED_MS + MARGIN_MS;
-    round->graphs = graphs;
-    round->victim = (int)rng_below(rng, (uint64_t)nranks);
-    team_t *team = team_start(nranks, struck_rank, round);
-    CHECK(reaches(&round->working, nranks, 2 * GPU_PLENTY_MS), "%d of %d ranks work", atomic_load(&round->working),
-          nranks);
+static void struck_rank(int rank, int nranks, void *ctx) {
+    struck_t *struck = ctx;
+    seat_t seat = seat_take(rank, nranks);
+    for (int i = 0; i < nranks - 1; i++) lose_one(&seat, &struck->rounds[i], i);
+    recover(&seat, nranks);
+    seat_give_back(&seat);
+}
+
+/* Rank `victim` of those that are left is rank *index of the team. */
+static void strike(team_t *team, round_t *round, int index, int left, int signal, rng_t *rng) {
+    CHECK(reaches(&round->working, left, 2 * GPU_PLENTY_MS), "%d of %d ranks work", atomic_load(&round->working), left);
     nap_us((int64_t)rng_below(rng, 20000));
     atomic_store(&round->struck_ns, now_ns());
-    team_signal(team, round->victim, signal);
-    if (!killed) {
-        CHECK(reaches(&round->recovered, nranks - 1, 2 * GPU_PLENTY_MS), "%d of %d ranks go on without the stopped one",
-              atomic_load(&round->recovered), nranks - 1);
-        team_signal(team, round->victim, SIGKILL);
+    team_signal(team, index, signal);
+    CHECK(reaches(&round->recovered, left - 1, 2 * GPU_PLENTY_MS), "%d of %d ranks go on without the lost one",
+          atomic_load(&round->recovered), left - 1);
+    if (signal != SIGKILL) team_signal(team, index, SIGKILL);
+}
+
+static void prepare_rounds(struck_t *struck, int nranks, int signal, bool graphs, rng_t *rng) {
+    bool killed = signal == SIGKILL;
+    for (int i = 0; i < nranks - 1; i++) {
+        round_t *round = &struck->rounds[i];
+        round->code = killed ? ONEHOP_PEER_LOST : ONEHOP_TIMEOUT;
+        round->timeout_ms = killed ? KILLED_MS : STOPPED_MS;
+        round->limit_ms = killed ? NOTICE_MS : STOPPED_MS + MARGIN_MS;
+        round->graphs = graphs;
+        round->victim = (int)rng_below(rng, (uint64_t)(nranks - i));
     }
-    team_finish(team, round->victim);
-    CHECK(atomic_load(&round->recovered) == nranks - 1, "%d of %d ranks went on", atomic_load(&round->recovered),
-          nranks - 1);
-    printf("%d ranks, rank %d %s, %s: noticed after %lld ms at most\n", nranks, round->victim,
-           killed ? "killed" : "stopped", graphs ? "graphs" : "calls", (long long)atomic_load(&round->worst_ms));
-    shared_free(round, sizeof *round);
 }
 
-/* By turns with all GPUs and with two. */
-static void run_killed(int gpus, bool graphs) {
-    rng_t rng = {tests_seed() + graphs};
-    team_run(gpus, warm_rank, NULL);
-    for (int i = 0; i < rounds(REPEATS, QUICK_REPEATS); i++) run_struck(i % 2 == 0 ? gpus : 2, SIGKILL, graphs, &rng);
+/* Of the ranks 0 ... nranks-1 one is left. Returns how long it took until a loss was noticed, at most. */
+static long long run_struck(int nranks, int signal, bool graphs, rng_t *rng) {
+    struck_t *struck = shared_zalloc(sizeof *struck);
+    int left[ONEHOP_MAX_RANKS];
+    long long worst = 0;
+    for (int r = 0; r < nranks; r++) left[r] = r;
+    prepare_rounds(struck, nranks, signal, graphs, rng);
+    team_t *team = team_start(nranks, struck_rank, struck);
+    for (int i = 0; i < nranks - 1; i++) {
+        round_t *round = &struck->rounds[i];
+        strike(team, round, left[round->victim], nranks - i, signal, rng);
+        for (int r = round->victim; r < nranks - i - 1; r++) left[r] = left[r + 1];
+        if (atomic_load(&round->worst_ms) > worst) worst = atomic_load(&round->worst_ms);
+    }
+    team_finish(team, -1);
+    shared_free(struck, sizeof *struck);
+    return worst;
 }
 
-void case_killed_in_calls(int gpus) { run_killed(gpus, false); }
-void case_killed_in_graphs(int gpus) { run_killed(gpus, true); }
+static void run_all_struck(int gpus, int signal, bool graphs, int wanted) {
+    rng_t rng = {tests_seed() + (uint64_t)signal + graphs};
+    const char *what = signal == SIGKILL ? "killed" : "stopped", *where = graphs ? "graphs" : "calls";
+    long long worst = 0;
+    int lost = 0;
+    for (int nranks = 2; nranks <= gpus; nranks++) team_run(nranks, warm_rank, NULL);
+    for (; lost < wanted; lost += gpus - 1) {
+        long long took = run_struck(gpus, signal, graphs, &rng);
+        if (took > worst) worst = took;
+    }
+    printf("%d ranks, %d of them %s in %s: noticed after %lld ms at most\n", gpus, lost, what, where, worst);
+}
+
+void case_killed_in_calls(int gpus) { run_all_struck(gpus, SIGKILL, false, rounds(KILLS, QUICK_KILLS)); }
+void case_killed_in_graphs(int gpus) { run_all_struck(gpus, SIGKILL, true, rounds(GRAPH_KILLS, QUICK_KILLS)); }
 
 void case_stopped(int gpus) {
-    rng_t rng = {tests_seed() + 2};
-    team_run(gpus, warm_rank, NULL);
-    run_struck(gpus, SIGSTOP, false, &rng);
-    run_struck(gpus, SIGSTOP, true, &rng);
+    run_all_struck(gpus, SIGSTOP, false, rounds(STOPS, 1));
+    run_all_struck(gpus, SIGSTOP, true, rounds(STOPS, 1));
 }

@@ -27,9 +27,9 @@ typedef struct test_case {
 
 static const test_case_t cases[] = {
     {"late", case_late, 60, 2},
-    {"killed_in_calls", case_killed_in_calls, 100, 2},
-    {"killed_in_graphs", case_killed_in_graphs, 100, 2},
-    {"stopped", case_stopped, 60, 2},
+    {"killed_in_calls", case_killed_in_calls, 240, 2},
+    {"killed_in_graphs", case_killed_in_graphs, 150, 2},
+    {"stopped", case_stopped, 120, 2},
     {"abort", case_abort, 60, 2},
     {"stress", case_stress, 100, 1},
     {"bounds", case_bounds, 100, 1},
