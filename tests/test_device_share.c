@@ -495,6 +495,63 @@ static void test_too_long(void **state) {
     }
 }
 
+/* What comes next to a rank's first piece of memory, and the first itself, are made to pass for something else. */
+typedef struct graft {
+    int piece;
+    bool mapped;
+    fake_origin_t origin;
+    CUdevice gpu;
+} graft_t;
+
+static graft_t graft;
+
+/* The other ranks look for their own pieces meanwhile. */
+static void change_piece(fake_cuda_t *fake, fake_piece_t *p, fake_piece_t now) {
+    pthread_mutex_lock(&fake->mutex);
+    *p = now;
+    pthread_mutex_unlock(&fake->mutex);
+}
+
+static onehop_result_t use_grafted(sailor_t *s) {
+    plan_t *plan = s->ctx;
+    fake_cuda_enter(s->rank, s->rank % plan->gpus);
+    buffer_t own = plan->buffers[s->rank] = make_buffer(plan, s->rank);
+    fake_piece_t *p = fake_cuda_find(own.memory + (graft.piece > 0 ? piece_bytes(0) : 0)), was = *p, grafted = *p;
+    grafted.state = graft.mapped ? ACCESSIBLE : ALLOCATED;
+    grafted.origin = graft.origin;
+    grafted.gpu = graft.gpu;
+    if (s->rank == 1) change_piece(plan->fake, p, grafted);
+    oh_device_maps_t maps;
+    oh_device_maps_open(&plan->fake->driver, s->rank % plan->gpus, s->bootstrap, &maps);
+    onehop_result_t result = use_once(s, &maps, &own);
+    oh_device_maps_close(&maps);
+    sailor_meet(s);
+    change_piece(plan->fake, p, was);
+    free_buffer(plan, &own);
+    return result;
+}
+
+/* A buffer goes on in the next mapping, but in no other memory that happens to lie there. */
+static void test_neighbours(void **state) {
+    (void)state;
+    const graft_t grafts[] = {
+        {1, true, FAKE_PLAIN, 5}, {1, false, FAKE_PLAIN, 1}, {1, false, FAKE_POOL, 1}, {1, false, FAKE_MANAGED, 1},
+        {1, false, FAKE_HOST, 1}, {0, false, FAKE_PLAIN, 1}, {0, false, FAKE_POOL, 1}, {0, false, FAKE_MANAGED, 1},
+    };
+    for (size_t i = 0; i < sizeof grafts / sizeof *grafts; i++) {
+        plan_t plan = plan_for(2, true);
+        graft = grafts[i];
+        plan.sort[0] = plan.sort[1] = MAPPED_THRICE;
+        plan.bytes[1] = piece_bytes(0) + 1;
+        sailor_t sailors[FAKE_RANKS];
+        run_duty(&plan, 2, use_grafted, sailors);
+        assert_int_equal(sailors[0].result, ONEHOP_INVALID_ARGUMENT);
+        char words[60];
+        snprintf(words, sizeof words, "ends after %zu bytes", piece_bytes(0) - plan.offset[1]);
+        expect(words, sailors[0].error);
+    }
+}
+
 /* Arguments that are no buffer whatever the memory, one after the other; then all share well. */
 static onehop_result_t use_badly(sailor_t *s) {
     plan_t *plan = s->ctx;
@@ -624,6 +681,39 @@ static void test_dead_driver(void **state) {
 
 /* ---- one map for all buffers in it ---- */
 
+static oh_device_map_t *new_map(oh_device_kind_t kind, int rank, size_t piece_count) {
+    oh_device_map_t *map = oh_device_map_new(kind, rank, piece_count);
+    if (map == NULL) abort();
+    map->address = 0x1000;
+    for (size_t i = 0; i < piece_count; i++) map->pieces[i] = (oh_device_piece_t){.bytes = 65536, .id = i + 1};
+    return map;
+}
+
+/* Numbers of one process mean nothing in another, and all of them together tell memory from other memory. */
+static void test_identity(void **state) {
+    (void)state;
+    oh_device_maps_t maps;
+    oh_device_maps_open(NULL, 0, NULL, &maps);
+    oh_device_map_t *others[] = {
+        new_map(OH_DEVICE_PIECES, 1, 2), new_map(OH_DEVICE_PIECES, 0, 2), new_map(OH_DEVICE_PIECES, 1, 1),
+        new_map(OH_DEVICE_PIECES, 1, 2), new_map(OH_DEVICE_PIECES, 1, 2), new_map(OH_DEVICE_PIECES, 1, 2),
+        new_map(OH_DEVICE_PLAIN, 1, 0),  new_map(OH_DEVICE_PLAIN, 0, 0),  new_map(OH_DEVICE_PLAIN, 1, 0),
+    };
+    const size_t count = sizeof others / sizeof *others;
+    others[3]->address += 65536;
+    others[4]->pieces[1].bytes += 65536;
+    others[5]->pieces[1].id++;
+    others[8]->handle.reserved[63] = 1;
+    for (size_t i = 0; i < count; i++) assert_ptr_equal(oh_device_maps_join(&maps, others[i]), others[i]);
+    assert_ptr_equal(oh_device_maps_join(&maps, new_map(OH_DEVICE_PIECES, 1, 2)), others[0]);
+    assert_ptr_equal(oh_device_maps_join(&maps, new_map(OH_DEVICE_PLAIN, 0, 0)), others[7]);
+    for (size_t i = 0; i < count; i++) assert_int_equal(others[i]->users, i == 0 || i == 7 ? 2 : 1);
+    oh_device_maps_leave(&maps, others[0]);
+    oh_device_maps_leave(&maps, others[7]);
+    for (size_t i = 0; i < count; i++) oh_device_maps_leave(&maps, others[i]);
+    assert_null(maps.first);
+}
+
 /* What this rank has of others: handles that it opened, mappings apart from its own `own`. */
 static int held(const sailor_t *s, int own) {
     fake_cuda_t *fake = ((const plan_t *)s->ctx)->fake;
@@ -748,7 +838,9 @@ static onehop_result_t free_early(sailor_t *s) {
     oh_device_shared_t old, new, fresh;
     OH_TRY(share(s, &c.maps, &c.own, &old));
     sailor_meet(s);
-    if (s->rank == 1) fake_cuda_find(c.own.memory)->id += 1000;
+    fake_piece_t *p = fake_cuda_find(c.own.memory), now = *p;
+    now.id += 1000;
+    if (s->rank == 1) change_piece(c.plan->fake, p, now);
     OH_TRY(share(s, &c.maps, &c.own, &new));
     c.plan->seen[s->rank] = new;
     if (!old.direct) sailor_wrong(s, "not direct at first");
@@ -913,16 +1005,17 @@ static void test_interrupted(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_mixes),           cmocka_unit_test(test_shared_gpus),
-        cmocka_unit_test(test_peer_access),     cmocka_unit_test(test_edges),
-        cmocka_unit_test(test_many_pieces),     cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_refused),         cmocka_unit_test(test_out_of_reach),
-        cmocka_unit_test(test_wrong_memory),    cmocka_unit_test(test_too_long),
-        cmocka_unit_test(test_wrong_arguments), cmocka_unit_test(test_plain_failures),
-        cmocka_unit_test(test_mapped_failures), cmocka_unit_test(test_dead_driver),
-        cmocka_unit_test(test_overlap),         cmocka_unit_test(test_unknown_pieces),
-        cmocka_unit_test(test_freed_early),     cmocka_unit_test(test_rounds),
-        cmocka_unit_test(test_close),           cmocka_unit_test(test_lost_peer),
+        cmocka_unit_test(test_mixes),          cmocka_unit_test(test_shared_gpus),
+        cmocka_unit_test(test_peer_access),    cmocka_unit_test(test_edges),
+        cmocka_unit_test(test_many_pieces),    cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_refused),        cmocka_unit_test(test_out_of_reach),
+        cmocka_unit_test(test_wrong_memory),   cmocka_unit_test(test_too_long),
+        cmocka_unit_test(test_neighbours),     cmocka_unit_test(test_wrong_arguments),
+        cmocka_unit_test(test_plain_failures), cmocka_unit_test(test_mapped_failures),
+        cmocka_unit_test(test_dead_driver),    cmocka_unit_test(test_identity),
+        cmocka_unit_test(test_overlap),        cmocka_unit_test(test_unknown_pieces),
+        cmocka_unit_test(test_freed_early),    cmocka_unit_test(test_rounds),
+        cmocka_unit_test(test_close),          cmocka_unit_test(test_lost_peer),
         cmocka_unit_test(test_interrupted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,7 +78,7 @@ static onehop_result_t add_piece(const oh_cuda_t *cuda, CUdeviceptr base, size_t
 static onehop_result_t add_stretch(const oh_cuda_t *cuda, CUdeviceptr base, size_t bytes, const facts_t *facts,
                                    oh_device_buffer_t *buffer) {
     const char *obstacle = find_obstacle(facts);
-    if (obstacle != NULL && buffer->kind != OH_DEVICE_APART) {
+    if (obstacle != NULL) {
         buffer->kind = OH_DEVICE_APART;
         snprintf(buffer->reason, sizeof buffer->reason, "%s", obstacle);
     }
@@ -118,9 +118,7 @@ onehop_result_t oh_device_buffer_find(const oh_cuda_t *cuda, CUdevice device, co
     if (bytes == 0 || bytes > PTRDIFF_MAX) {
         return oh_fail(ONEHOP_INVALID_ARGUMENT, "bytes is %zu: expected 1 to %td", bytes, PTRDIFF_MAX);
     }
-    onehop_result_t result = find(cuda, device, (uintptr_t)ptr, bytes, out);
-    if (result != ONEHOP_SUCCESS) oh_device_buffer_forget(out);
-    return result;
+    return find(cuda, device, (uintptr_t)ptr, bytes, out);
 }
 
 void oh_device_buffer_forget(oh_device_buffer_t *buffer) {

@@ -35,12 +35,12 @@ typedef struct oh_device_buffer {
 
 /*
  * Looks at [ptr, ptr + bytes), which this rank's GPU holds. INVALID_ARGUMENT: it does not, or not all of it. The
- * device's context is current.
+ * device's context is current. *out is to be forgotten whatever comes of it.
  */
 onehop_result_t oh_device_buffer_find(const oh_cuda_t *cuda, CUdevice device, const void *ptr, size_t bytes,
                                       oh_device_buffer_t *out);
 
-/* Nothing to do for a buffer of zeros, nor for what was not found. */
+/* Nothing to do for a buffer of zeros. */
 void oh_device_buffer_forget(oh_device_buffer_t *buffer);
 
 #endif

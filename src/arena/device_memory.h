@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One piece of GPU memory that others can map: made, handed out, taken in. What one rank does alone; device_arena.c
- * does the exchanges. The device's context is current. UNSUPPORTED is what the driver says it does not offer or permit.
- * Every function leaves nothing behind when it fails.
+ * and device_share.c do the exchanges. The device's context is current. UNSUPPORTED is what the driver says it does not
+ * offer or permit. Every function leaves nothing behind when it fails.
  */
 #ifndef OH_ARENA_DEVICE_MEMORY_H
 #define OH_ARENA_DEVICE_MEMORY_H
