@@ -25,6 +25,7 @@ static fake_cuda_t fake = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 static struct CUctx_st contexts[FAKE_GPUS];
 static _Thread_local struct {
     int rank, calls, depth;
+    bool spared;
     CUcontext stack[4];
 } self;
 
@@ -32,6 +33,7 @@ static int here(void) { return self.stack[self.depth]->gpu; }
 
 /* Whether this is the call that fails. */
 static bool refused(const char *name) {
+    if (self.spared) return false;
     int number = ++self.calls;
     if (self.rank != fake.fail_rank) return false;
     bool chosen = fake.fail_name != NULL ? strcmp(fake.fail_name, name) == 0 : number == fake.fail_number;
@@ -64,30 +66,56 @@ static void count(int *counter, int by) {
 static void add_piece(fake_piece_t piece) {
     pthread_mutex_lock(&fake.mutex);
     int i = 0;
-    while (i < FAKE_PIECES - 1 && fake.pieces[i].state != FREE) i++;
+    while (i < FAKE_PIECES && fake.pieces[i].state != FREE) i++;
+    if (i == FAKE_PIECES) abort();
     piece.rank = self.rank;
+    piece.id = ++fake.ids;
     fake.pieces[i] = piece;
     pthread_mutex_unlock(&fake.mutex);
 }
 
-/* The piece that holds `address`; NULL if there is none. Others may change it only if they misuse the driver. */
-static fake_piece_t *find_piece(CUdeviceptr address) {
+/* Others may change it only if they misuse the driver. */
+fake_piece_t *fake_cuda_find(CUdeviceptr address) {
     fake_piece_t *found = NULL;
     pthread_mutex_lock(&fake.mutex);
     for (int i = 0; i < FAKE_PIECES; i++) {
         fake_piece_t *p = &fake.pieces[i];
         uintptr_t base = (uintptr_t)p->base;
-        if (p->state != FREE && address >= base && address < base + p->bytes) found = p;
+        if (p->state == FREE || address < base || address >= base + p->bytes) continue;
+        if (found == NULL || found->state == RESERVED) found = p;
     }
     pthread_mutex_unlock(&fake.mutex);
     return found;
 }
 
-/* The piece that begins there, as long as that and in that state. */
-static fake_piece_t *exact_piece(CUdeviceptr address, size_t bytes, int state) {
-    fake_piece_t *p = find_piece(address);
-    bool right = p != NULL && (uintptr_t)p->base == address && p->bytes == bytes && (int)p->state == state;
-    return right ? p : NULL;
+/* The same, if there is memory. */
+static fake_piece_t *find_memory(CUdeviceptr address) {
+    fake_piece_t *p = fake_cuda_find(address);
+    return p == NULL || p->state == RESERVED ? NULL : p;
+}
+
+static bool is_mapped(const fake_piece_t *p) { return p != NULL && (p->state == MAPPED || p->state == ACCESSIBLE); }
+
+/* What cuMemMap put exactly there. */
+static fake_piece_t *exact_mapping(CUdeviceptr address, size_t bytes) {
+    fake_piece_t *p = find_memory(address);
+    return is_mapped(p) && (uintptr_t)p->base == address && p->bytes == bytes ? p : NULL;
+}
+
+/* This rank's reservation around those addresses, and whether anything in them is mapped. */
+static fake_piece_t *find_reservation(CUdeviceptr address, size_t bytes, bool *used) {
+    fake_piece_t *found = NULL;
+    *used = false;
+    pthread_mutex_lock(&fake.mutex);
+    for (int i = 0; i < FAKE_PIECES; i++) {
+        fake_piece_t *p = &fake.pieces[i];
+        uintptr_t base = (uintptr_t)p->base;
+        bool around = base <= address && address + bytes <= base + p->bytes;
+        if (p->state == RESERVED && p->rank == self.rank && around) found = p;
+        if (is_mapped(p) && base < address + bytes && address < base + p->bytes) *used = true;
+    }
+    pthread_mutex_unlock(&fake.mutex);
+    return found;
 }
 
 static void set_state(fake_piece_t *p, int state) {
@@ -104,15 +132,25 @@ static void remove_piece(fake_piece_t *p) {
     if (gone.state == ALLOCATED) close(gone.fd);
 }
 
-static int new_memory(size_t bytes) {
+/* What memory is travels with its descriptors, as the mode of the file. */
+static int new_memory(size_t bytes, bool exportable) {
     int fd = memfd_create("fake-gpu", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, (off_t)bytes) != 0) abort();
+    if (fchmod(fd, (mode_t)(2 * here() + exportable)) != 0) abort();
     void *garbage = mmap(NULL, bytes, PROT_WRITE, MAP_SHARED, fd, 0);
     if (garbage == MAP_FAILED) abort();
     memset(garbage, 0xa5, bytes);
     munmap(garbage, bytes);
     return fd;
 }
+
+static struct stat status_of(int fd) {
+    struct stat status;
+    if (fstat(fd, &status) != 0) abort();
+    return status;
+}
+static int gpu_of(int fd) { return (int)(status_of(fd).st_mode & 0777) / 2; }
+static bool is_exportable(int fd) { return (status_of(fd).st_mode & 1) != 0; }
 
 static unsigned char *map_memory(int fd, size_t bytes) {
     void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
@@ -253,7 +291,7 @@ static CUresult stream_destroy(CUstream stream) {
 
 static CUresult set_bytes(CUdeviceptr address, unsigned char value, size_t bytes, CUstream stream) {
     MAY_FAIL("cuMemsetD8Async");
-    const fake_piece_t *p = find_piece(address);
+    const fake_piece_t *p = find_memory(address);
     if (p == NULL || p->state < ACCESSIBLE) return misuse("memset where no memory is");
     if ((uintptr_t)p->base + p->bytes < address + bytes) return misuse("memset beyond the end");
     *stream = (struct CUstream_st){.base = (unsigned char *)(uintptr_t)address, .bytes = bytes, .value = value};
@@ -262,18 +300,24 @@ static CUresult set_bytes(CUdeviceptr address, unsigned char value, size_t bytes
 
 /* ---- memory of cuMemAlloc ---- */
 
+CUdeviceptr fake_cuda_allocate(size_t bytes, fake_origin_t origin) {
+    size_t whole = bytes + INSIDE;
+    int fd = new_memory(whole, false);
+    fake_piece_t piece = {.base = map_memory(fd, whole), .bytes = whole, .state = ALLOCATED, .fd = fd};
+    piece.gpu = here();
+    piece.origin = origin;
+    add_piece(piece);
+    return (uintptr_t)piece.base + INSIDE;
+}
+
 static CUresult allocate(CUdeviceptr *address, size_t bytes) {
     MAY_FAIL("cuMemAlloc");
-    size_t whole = bytes + INSIDE;
-    int fd = new_memory(whole);
-    fake_piece_t piece = {.base = map_memory(fd, whole), .bytes = whole, .state = ALLOCATED, .fd = fd};
-    add_piece(piece);
-    *address = (uintptr_t)piece.base + INSIDE;
+    *address = fake_cuda_allocate(bytes, FAKE_PLAIN);
     return CUDA_SUCCESS;
 }
 
 static CUresult release_allocation(CUdeviceptr address) {
-    fake_piece_t *p = find_piece(address);
+    fake_piece_t *p = find_memory(address);
     if (p == NULL || p->state != ALLOCATED || (uintptr_t)p->base + INSIDE != address) return misuse("cuMemFree");
     remove_piece(p);
     return CUDA_SUCCESS;
@@ -281,25 +325,80 @@ static CUresult release_allocation(CUdeviceptr address) {
 
 static CUresult address_range(CUdeviceptr *base, size_t *bytes, CUdeviceptr address) {
     MAY_FAIL("cuMemGetAddressRange");
-    const fake_piece_t *p = find_piece(address);
+    const fake_piece_t *p = find_memory(address);
     if (p == NULL) return misuse("cuMemGetAddressRange");
     *base = (uintptr_t)p->base;
     *bytes = p->bytes;
     return CUDA_SUCCESS;
 }
 
+/* As many bytes as the driver writes of each. */
+static CUresult write_attribute(void *value, CUpointer_attribute attribute, const fake_piece_t *p) {
+    bool allocated = p != NULL && p->state == ALLOCATED;
+    int type = p == NULL ? 0 : p->origin == FAKE_HOST ? CU_MEMORYTYPE_HOST : CU_MEMORYTYPE_DEVICE;
+    int gpu = p == NULL ? -2 : p->gpu, handle_types = is_mapped(p) && is_exportable(p->fd);
+    bool managed = allocated && p->origin == FAKE_MANAGED, ipc = allocated && p->origin == FAKE_PLAIN;
+    const void *pool = allocated && p->origin == FAKE_POOL ? &fake : NULL;
+    const void *context = allocated && p->origin != FAKE_POOL ? &contexts[p->gpu] : NULL;
+    unsigned long long id = p == NULL ? 0 : p->id;
+    switch (attribute) {
+    case CU_POINTER_ATTRIBUTE_MEMORY_TYPE: memcpy(value, &type, sizeof type); break;
+    case CU_POINTER_ATTRIBUTE_IS_MANAGED: memcpy(value, &managed, sizeof managed); break;
+    case CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL: memcpy(value, &gpu, sizeof gpu); break;
+    case CU_POINTER_ATTRIBUTE_CONTEXT: memcpy(value, &context, sizeof context); break;
+    case CU_POINTER_ATTRIBUTE_IS_LEGACY_CUDA_IPC_CAPABLE: memcpy(value, &ipc, sizeof ipc); break;
+    case CU_POINTER_ATTRIBUTE_ALLOWED_HANDLE_TYPES: memcpy(value, &handle_types, sizeof handle_types); break;
+    case CU_POINTER_ATTRIBUTE_MEMPOOL_HANDLE: memcpy(value, &pool, sizeof pool); break;
+    case CU_POINTER_ATTRIBUTE_BUFFER_ID: memcpy(value, &id, sizeof id); break;
+    default: return misuse("an attribute of pointers that the fake does not know");
+    }
+    return CUDA_SUCCESS;
+}
+
+static CUresult pointer_attributes(unsigned int number, CUpointer_attribute *attributes, void **values,
+                                   CUdeviceptr address) {
+    MAY_FAIL("cuPointerGetAttributes");
+    const fake_piece_t *p = find_memory(address);
+    for (unsigned int i = 0; i < number; i++) {
+        CUresult code = write_attribute(values[i], attributes[i], p);
+        if (code != CUDA_SUCCESS) return code;
+    }
+    return CUDA_SUCCESS;
+}
+
+static CUresult pointer_attribute(void *value, CUpointer_attribute attribute, CUdeviceptr address) {
+    MAY_FAIL("cuPointerGetAttribute");
+    const fake_piece_t *p = find_memory(address);
+    if (attribute != CU_POINTER_ATTRIBUTE_MEMORY_BLOCK_ID || !is_mapped(p)) return misuse("cuPointerGetAttribute");
+    unsigned long long id = status_of(p->fd).st_ino;
+    memcpy(value, &id, sizeof id);
+    return CUDA_SUCCESS;
+}
+
 typedef struct fake_handle {
-    int fd, rank;
+    int fd, rank, gpu;
     size_t bytes;
 } fake_handle_t;
 
 static CUresult ipc_get(CUipcMemHandle *handle, CUdeviceptr address) {
     MAY_FAIL("cuIpcGetMemHandle");
-    const fake_piece_t *p = find_piece(address);
-    if (p == NULL || p->state != ALLOCATED) return misuse("cuIpcGetMemHandle");
-    fake_handle_t h = {.fd = p->fd, .rank = self.rank, .bytes = p->bytes};
+    const fake_piece_t *p = find_memory(address);
+    if (p == NULL || p->state != ALLOCATED || p->origin != FAKE_PLAIN) return misuse("cuIpcGetMemHandle");
+    fake_handle_t h = {.fd = p->fd, .rank = self.rank, .gpu = p->gpu, .bytes = p->bytes};
+    memset(handle, 0, sizeof *handle);
     memcpy(handle->reserved, &h, sizeof h);
     return CUDA_SUCCESS;
+}
+
+static bool is_open(int fd) {
+    bool open = false;
+    pthread_mutex_lock(&fake.mutex);
+    for (int i = 0; i < FAKE_PIECES; i++) {
+        const fake_piece_t *p = &fake.pieces[i];
+        open |= p->state == OPENED && p->rank == self.rank && p->fd == fd;
+    }
+    pthread_mutex_unlock(&fake.mutex);
+    return open;
 }
 
 static CUresult ipc_open(CUdeviceptr *address, CUipcMemHandle handle, unsigned int flags) {
@@ -308,14 +407,17 @@ static CUresult ipc_open(CUdeviceptr *address, CUipcMemHandle handle, unsigned i
     memcpy(&h, handle.reserved, sizeof h);
     if (!fake.processes || h.rank == self.rank) return misuse("a process opens its own handle");
     if (flags != CU_IPC_MEM_LAZY_ENABLE_PEER_ACCESS) return misuse("flags of cuIpcOpenMemHandle");
-    fake_piece_t piece = {.base = map_memory(h.fd, h.bytes), .bytes = h.bytes, .state = OPENED};
+    if (is_open(h.fd)) return misuse("a process opens a handle twice");
+    if (fake.gpus[here()].no_access[h.gpu]) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+    fake_piece_t piece = {.base = map_memory(h.fd, h.bytes), .bytes = h.bytes, .state = OPENED, .fd = h.fd};
+    piece.gpu = h.gpu;
     add_piece(piece);
     *address = (uintptr_t)piece.base;
     return CUDA_SUCCESS;
 }
 
 static CUresult ipc_close(CUdeviceptr address) {
-    fake_piece_t *p = find_piece(address);
+    fake_piece_t *p = find_memory(address);
     if (p == NULL || p->state != OPENED || p->rank != self.rank || (uintptr_t)p->base != address) {
         return misuse("cuIpcCloseMemHandle");
     }
@@ -331,9 +433,14 @@ static CUmemGenericAllocationHandle new_handle(int fd) {
 }
 static int fd_of(CUmemGenericAllocationHandle handle) { return (int)(handle - HANDLE_BASE); }
 
+static bool exportable(const CUmemAllocationProp *p) {
+    return p->requestedHandleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+}
+
 static bool right_properties(const CUmemAllocationProp *p) {
+    if (!exportable(p) && p->requestedHandleTypes != CU_MEM_HANDLE_TYPE_NONE) return false;
     return p->type == CU_MEM_ALLOCATION_TYPE_PINNED && p->location.type == CU_MEM_LOCATION_TYPE_DEVICE &&
-           p->location.id == here() && p->requestedHandleTypes == CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR;
+           p->location.id == here();
 }
 
 static CUresult granularity(size_t *bytes, const CUmemAllocationProp *p, CUmemAllocationGranularity_flags option) {
@@ -349,7 +456,7 @@ static CUresult create(CUmemGenericAllocationHandle *handle, size_t bytes, const
     MAY_FAIL("cuMemCreate");
     if (!right_properties(p) || flags != 0) return misuse("properties of cuMemCreate");
     if (bytes == 0 || bytes % fake.gpus[here()].granularity != 0) return misuse("cuMemCreate of an odd size");
-    *handle = new_handle(new_memory(bytes));
+    *handle = new_handle(new_memory(bytes, exportable(p)));
     return CUDA_SUCCESS;
 }
 
@@ -363,6 +470,7 @@ static CUresult export_handle(void *out, CUmemGenericAllocationHandle handle, CU
                               unsigned long long flags) {
     MAY_FAIL("cuMemExportToShareableHandle");
     if (type != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || flags != 0) return misuse("cuMemExportToShareableHandle");
+    if (!is_exportable(fd_of(handle))) return misuse("what was not created to be exported is");
     int fd = fcntl(fd_of(handle), F_DUPFD_CLOEXEC, 0);
     memcpy(out, &fd, sizeof fd);
     return CUDA_SUCCESS;
@@ -387,9 +495,18 @@ static CUresult reserve(CUdeviceptr *address, size_t bytes, size_t alignment, CU
     return CUDA_SUCCESS;
 }
 
+static CUresult retain_handle(CUmemGenericAllocationHandle *handle, void *address) {
+    MAY_FAIL("cuMemRetainAllocationHandle");
+    const fake_piece_t *p = find_memory((uintptr_t)address);
+    if (!is_mapped(p)) return misuse("cuMemRetainAllocationHandle");
+    *handle = new_handle(fcntl(p->fd, F_DUPFD_CLOEXEC, 0));
+    return CUDA_SUCCESS;
+}
+
 static CUresult free_addresses(CUdeviceptr address, size_t bytes) {
-    fake_piece_t *p = exact_piece(address, bytes, RESERVED);
-    if (p == NULL) return misuse("cuMemAddressFree");
+    bool used;
+    fake_piece_t *p = find_reservation(address, bytes, &used);
+    if (p == NULL || (uintptr_t)p->base != address || p->bytes != bytes || used) return misuse("cuMemAddressFree");
     remove_piece(p);
     return CUDA_SUCCESS;
 }
@@ -397,32 +514,42 @@ static CUresult free_addresses(CUdeviceptr address, size_t bytes) {
 static CUresult map(CUdeviceptr address, size_t bytes, size_t offset, CUmemGenericAllocationHandle handle,
                     unsigned long long flags) {
     MAY_FAIL("cuMemMap");
-    fake_piece_t *p = exact_piece(address, bytes, RESERVED);
-    struct stat status;
-    bool whole = fstat(fd_of(handle), &status) == 0 && (size_t)status.st_size == bytes;
-    if (p == NULL || !whole || offset != 0 || flags != 0) return misuse("cuMemMap");
-    if (mmap(p->base, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, fd_of(handle), 0) == MAP_FAILED) abort();
-    set_state(p, MAPPED);
+    bool used, whole = (size_t)status_of(fd_of(handle)).st_size == bytes;
+    const fake_piece_t *p = find_reservation(address, bytes, &used);
+    if (p == NULL || used || !whole || offset != 0 || flags != 0) return misuse("cuMemMap");
+    void *base = mmap((void *)(uintptr_t)address, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, fd_of(handle), 0);
+    if (base == MAP_FAILED) abort();
+    fake_piece_t piece = {
+        .base = base, .bytes = bytes, .state = MAPPED, .fd = fcntl(fd_of(handle), F_DUPFD_CLOEXEC, 0)};
+    piece.gpu = gpu_of(piece.fd);
+    add_piece(piece);
     return CUDA_SUCCESS;
 }
 
 static CUresult unmap(CUdeviceptr address, size_t bytes) {
-    fake_piece_t *p = exact_piece(address, bytes, ACCESSIBLE);
-    if (p == NULL) p = exact_piece(address, bytes, MAPPED);
-    if (p == NULL) return misuse("cuMemUnmap");
+    fake_piece_t *p = exact_mapping(address, bytes);
+    if (p == NULL || p->rank != self.rank) return misuse("cuMemUnmap");
     if (mmap(p->base, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED) abort();
-    set_state(p, RESERVED);
+    close(p->fd);
+    set_state(p, FREE);
     return CUDA_SUCCESS;
 }
 
+/* All that is mapped there, side by side. */
 static CUresult set_access(CUdeviceptr address, size_t bytes, const CUmemAccessDesc *access, size_t number) {
     MAY_FAIL("cuMemSetAccess");
-    fake_piece_t *p = exact_piece(address, bytes, MAPPED);
     bool right = number == 1 && access->location.type == CU_MEM_LOCATION_TYPE_DEVICE && access->location.id == here() &&
                  access->flags == CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
-    if (p == NULL || !right) return misuse("cuMemSetAccess");
-    if (mprotect(p->base, bytes, PROT_READ | PROT_WRITE) != 0) abort();
-    set_state(p, ACCESSIBLE);
+    if (!right) return misuse("cuMemSetAccess");
+    for (CUdeviceptr at = address; at < address + bytes;) {
+        fake_piece_t *p = find_memory(at);
+        if (!is_mapped(p) || (uintptr_t)p->base != at || at + p->bytes > address + bytes)
+            return misuse("cuMemSetAccess");
+        if (fake.gpus[here()].no_access[p->gpu]) return CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
+        if (mprotect(p->base, p->bytes, PROT_READ | PROT_WRITE) != 0) abort();
+        set_state(p, ACCESSIBLE);
+        at += p->bytes;
+    }
     return CUDA_SUCCESS;
 }
 
@@ -448,6 +575,8 @@ static const oh_cuda_t driver = {
     .cuMemFree = release_allocation,
     .cuMemsetD8Async = set_bytes,
     .cuMemGetAddressRange = address_range,
+    .cuPointerGetAttribute = pointer_attribute,
+    .cuPointerGetAttributes = pointer_attributes,
     .cuIpcGetMemHandle = ipc_get,
     .cuIpcOpenMemHandle = ipc_open,
     .cuIpcCloseMemHandle = ipc_close,
@@ -461,6 +590,7 @@ static const oh_cuda_t driver = {
     .cuMemExportToShareableHandle = export_handle,
     .cuMemImportFromShareableHandle = import_handle,
     .cuMemGetAllocationGranularity = granularity,
+    .cuMemRetainAllocationHandle = retain_handle,
     .cuStreamCreate = stream_create,
     .cuStreamDestroy = stream_destroy,
     .cuStreamSynchronize = stream_synchronize,
@@ -481,6 +611,8 @@ void fake_cuda_enter(int rank, CUdevice gpu) {
     self.calls = self.depth = 0;
     self.stack[0] = &contexts[gpu];
 }
+
+void fake_cuda_spare(bool spared) { self.spared = spared; }
 
 int fake_cuda_alive(void) {
     int alive = fake.handles + fake.streams + fake.contexts;

@@ -61,15 +61,28 @@ onehop_result_t oh_device_vmm_granularity(const oh_cuda_t *cuda, CUdevice device
     return check(cuda, code, "cannot ask for the granularity of GPU memory");
 }
 
-static onehop_result_t map_at(const oh_cuda_t *cuda, CUdevice device, CUmemGenericAllocationHandle handle, size_t bytes,
-                              CUdeviceptr base) {
+onehop_result_t oh_device_vmm_reserve(const oh_cuda_t *cuda, size_t bytes, CUdeviceptr *base) {
+    CUresult code = cuda->cuMemAddressReserve(base, bytes, 0, 0, 0);
+    return check(cuda, code, "cannot reserve addresses for GPU memory");
+}
+
+onehop_result_t oh_device_vmm_allow(const oh_cuda_t *cuda, CUdevice device, CUdeviceptr base, size_t bytes) {
     const CUmemAccessDesc access = {
         .location = {.type = CU_MEM_LOCATION_TYPE_DEVICE, .id = device},
         .flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE,
     };
-    OH_TRY(check(cuda, cuda->cuMemMap(base, bytes, 0, handle, 0), "cannot map GPU memory"));
-    onehop_result_t result =
-        check(cuda, cuda->cuMemSetAccess(base, bytes, &access, 1), "cannot give a GPU access to mapped memory");
+    return check(cuda, cuda->cuMemSetAccess(base, bytes, &access, 1), "cannot give a GPU access to mapped memory");
+}
+
+static onehop_result_t place(const oh_cuda_t *cuda, CUmemGenericAllocationHandle handle, size_t bytes,
+                             CUdeviceptr base) {
+    return check(cuda, cuda->cuMemMap(base, bytes, 0, handle, 0), "cannot map GPU memory");
+}
+
+static onehop_result_t map_at(const oh_cuda_t *cuda, CUdevice device, CUmemGenericAllocationHandle handle, size_t bytes,
+                              CUdeviceptr base) {
+    OH_TRY(place(cuda, handle, bytes, base));
+    onehop_result_t result = oh_device_vmm_allow(cuda, device, base, bytes);
     if (result != ONEHOP_SUCCESS) cuda->cuMemUnmap(base, bytes);
     return result;
 }
@@ -77,7 +90,7 @@ static onehop_result_t map_at(const oh_cuda_t *cuda, CUdevice device, CUmemGener
 static onehop_result_t map_anywhere(const oh_cuda_t *cuda, CUdevice device, CUmemGenericAllocationHandle handle,
                                     size_t bytes, CUdeviceptr *out) {
     CUdeviceptr base;
-    OH_TRY(check(cuda, cuda->cuMemAddressReserve(&base, bytes, 0, 0, 0), "cannot reserve addresses for GPU memory"));
+    OH_TRY(oh_device_vmm_reserve(cuda, bytes, &base));
     onehop_result_t result = map_at(cuda, device, handle, bytes, base);
     if (result != ONEHOP_SUCCESS) {
         cuda->cuMemAddressFree(base, bytes);
@@ -87,11 +100,15 @@ static onehop_result_t map_anywhere(const oh_cuda_t *cuda, CUdevice device, CUme
     return ONEHOP_SUCCESS;
 }
 
+static onehop_result_t export_handle(const oh_cuda_t *cuda, CUmemGenericAllocationHandle handle, int *fd) {
+    CUresult code = cuda->cuMemExportToShareableHandle(fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
+    return check(cuda, code, "cannot export GPU memory as a descriptor");
+}
+
 static onehop_result_t zero_and_export(const oh_cuda_t *cuda, CUmemGenericAllocationHandle handle, CUdeviceptr base,
                                        size_t bytes, int *fd) {
     OH_TRY(zero(cuda, base, bytes));
-    CUresult code = cuda->cuMemExportToShareableHandle(fd, handle, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR, 0);
-    return check(cuda, code, "cannot export GPU memory as a descriptor");
+    return export_handle(cuda, handle, fd);
 }
 
 onehop_result_t oh_device_vmm_create(const oh_cuda_t *cuda, CUdevice device, size_t bytes, CUdeviceptr *base, int *fd) {
@@ -110,13 +127,34 @@ onehop_result_t oh_device_vmm_create(const oh_cuda_t *cuda, CUdevice device, siz
     return result;
 }
 
-onehop_result_t oh_device_vmm_map(const oh_cuda_t *cuda, CUdevice device, int fd, size_t bytes, CUdeviceptr *base) {
-    CUmemGenericAllocationHandle handle;
+static onehop_result_t import_handle(const oh_cuda_t *cuda, int fd, CUmemGenericAllocationHandle *handle) {
     /* The driver takes the descriptor's number in place of a pointer. */
     void *descriptor = (void *)(intptr_t)fd;
-    CUresult code = cuda->cuMemImportFromShareableHandle(&handle, descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
-    OH_TRY(check(cuda, code, "cannot import a peer's GPU memory"));
+    CUresult code = cuda->cuMemImportFromShareableHandle(handle, descriptor, CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR);
+    return check(cuda, code, "cannot import a peer's GPU memory");
+}
+
+onehop_result_t oh_device_vmm_map(const oh_cuda_t *cuda, CUdevice device, int fd, size_t bytes, CUdeviceptr *base) {
+    CUmemGenericAllocationHandle handle;
+    OH_TRY(import_handle(cuda, fd, &handle));
     onehop_result_t result = map_anywhere(cuda, device, handle, bytes, base);
+    cuda->cuMemRelease(handle);
+    return result;
+}
+
+onehop_result_t oh_device_vmm_place(const oh_cuda_t *cuda, int fd, size_t bytes, CUdeviceptr base) {
+    CUmemGenericAllocationHandle handle;
+    OH_TRY(import_handle(cuda, fd, &handle));
+    onehop_result_t result = place(cuda, handle, bytes, base);
+    cuda->cuMemRelease(handle);
+    return result;
+}
+
+onehop_result_t oh_device_vmm_export(const oh_cuda_t *cuda, CUdeviceptr address, int *fd) {
+    CUmemGenericAllocationHandle handle;
+    CUresult code = cuda->cuMemRetainAllocationHandle(&handle, (void *)(uintptr_t)address);
+    OH_TRY(check(cuda, code, "cannot find what backs GPU memory"));
+    onehop_result_t result = export_handle(cuda, handle, fd);
     cuda->cuMemRelease(handle);
     return result;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * One piece of GPU memory that others can map: made, handed out, taken in. What one rank does alone; device_arena.c
- * does the exchanges. The device's context is current. UNSUPPORTED is what the driver says it does not offer or permit.
- * Every function leaves nothing behind when it fails.
+ * and device_share.c do the exchanges. The device's context is current. UNSUPPORTED is what the driver says it does not
+ * offer or permit. Every function leaves nothing behind when it fails.
  */
 #ifndef OH_ARENA_DEVICE_MEMORY_H
 #define OH_ARENA_DEVICE_MEMORY_H
@@ -23,6 +23,14 @@ onehop_result_t oh_device_vmm_map(const oh_cuda_t *cuda, CUdevice device, int fd
 
 /* The memory goes with its last mapping. */
 void oh_device_vmm_unmap(const oh_cuda_t *cuda, CUdeviceptr base, size_t bytes);
+
+/* A descriptor, the caller's to close, of the one piece of memory that is mapped at `address`. */
+onehop_result_t oh_device_vmm_export(const oh_cuda_t *cuda, CUdeviceptr address, int *fd);
+
+/* Several pieces side by side: addresses for all, each piece placed there, then access to all at once. */
+onehop_result_t oh_device_vmm_reserve(const oh_cuda_t *cuda, size_t bytes, CUdeviceptr *base);
+onehop_result_t oh_device_vmm_place(const oh_cuda_t *cuda, int fd, size_t bytes, CUdeviceptr base);
+onehop_result_t oh_device_vmm_allow(const oh_cuda_t *cuda, CUdevice device, CUdeviceptr base, size_t bytes);
 
 /* ---- IPC: memory of cuMemAlloc ---- */
 

@@ -49,6 +49,7 @@ static const oh_symbol_t symbols[] = {
     {offsetof(oh_cuda_t, cuMemcpyDtoDAsync), "cuMemcpyDtoDAsync_v2"},
     {offsetof(oh_cuda_t, cuMemGetAddressRange), "cuMemGetAddressRange_v2"},
     {offsetof(oh_cuda_t, cuPointerGetAttribute), "cuPointerGetAttribute"},
+    {offsetof(oh_cuda_t, cuPointerGetAttributes), "cuPointerGetAttributes"},
     {offsetof(oh_cuda_t, cuIpcGetMemHandle), "cuIpcGetMemHandle"},
     {offsetof(oh_cuda_t, cuIpcOpenMemHandle), "cuIpcOpenMemHandle_v2"},
     {offsetof(oh_cuda_t, cuIpcCloseMemHandle), "cuIpcCloseMemHandle"},

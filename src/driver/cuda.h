@@ -59,6 +59,8 @@ typedef struct oh_cuda {
     CUresult (*cuMemcpyDtoDAsync)(CUdeviceptr target, CUdeviceptr source, size_t bytes, CUstream stream);
     CUresult (*cuMemGetAddressRange)(CUdeviceptr *base, size_t *bytes, CUdeviceptr address);
     CUresult (*cuPointerGetAttribute)(void *value, CUpointer_attribute attribute, CUdeviceptr address);
+    CUresult (*cuPointerGetAttributes)(unsigned int count, CUpointer_attribute *attributes, void **values,
+                                       CUdeviceptr address);
 
     CUresult (*cuIpcGetMemHandle)(CUipcMemHandle *handle, CUdeviceptr address);
     CUresult (*cuIpcOpenMemHandle)(CUdeviceptr *address, CUipcMemHandle handle, unsigned int flags);
