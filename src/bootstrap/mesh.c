@@ -11,7 +11,7 @@
 #include "bootstrap/mesh_peer.h"
 #include "bootstrap/sock.h"
 
-enum { CROWDED_PAUSE_MS = 1 };
+enum { CROWDED_PAUSE_MS = 1, CONFER_MS = 50 };
 
 static oh_mesh_t *mesh_of(oh_transport_t *transport) { return (oh_mesh_t *)(void *)transport; }
 
@@ -96,6 +96,10 @@ static onehop_result_t hear_more(const round_t *round, int rank) {
     return ONEHOP_SUCCESS;
 }
 
+/*
+ * If several are missing, they may themselves be waiting, in the exchange before this one, for one that has brought its
+ * part to this rank and not to them. Their time is up as well, or was, and they know better.
+ */
 static onehop_result_t late(const round_t *round) {
     const oh_mesh_t *mesh = round->mesh;
     bool missing[ONEHOP_MAX_RANKS] = {false};
@@ -107,6 +111,8 @@ static onehop_result_t late(const round_t *round) {
         count++;
         snprintf(process, sizeof process, " (pid %d)", (int)mesh->peers[r].pid);
     }
+    onehop_result_t told = count > 1 ? oh_mesh_hear_why(mesh, CONFER_MS) : ONEHOP_SUCCESS;
+    if (told != ONEHOP_SUCCESS) return oh_mesh_tell(round->mesh, told);
     oh_ranks_text(missing, mesh->nranks, ranks);
     return oh_mesh_tell(round->mesh,
                         oh_fail(ONEHOP_TIMEOUT, "%s%s of %d did not come to %s within %d ms", ranks,

@@ -40,6 +40,26 @@ static onehop_result_t last_words(const oh_mesh_t *mesh, int rank) {
     return ONEHOP_SUCCESS;
 }
 
+/* Who has hung up will say no more than it has said. */
+static bool anyone_speaks(const oh_mesh_t *mesh, bool *silent, int64_t deadline) {
+    struct pollfd entries[ONEHOP_MAX_RANKS];
+    for (int r = 0; r < mesh->nranks; r++) {
+        entries[r] = (struct pollfd){.fd = silent[r] ? -1 : mesh->peers[r].socket, .events = POLLIN};
+    }
+    if (oh_poll_until(entries, (size_t)mesh->nranks, deadline) <= 0) return false;
+    for (int r = 0; r < mesh->nranks; r++) silent[r] = silent[r] || (entries[r].revents & (POLLHUP | POLLERR)) != 0;
+    return true;
+}
+
+onehop_result_t oh_mesh_hear_why(const oh_mesh_t *mesh, int ms) {
+    const int64_t deadline = oh_deadline_in(ms);
+    bool silent[ONEHOP_MAX_RANKS] = {false};
+    do {
+        for (int r = 0; r < mesh->nranks; r++) OH_TRY(last_words(mesh, r));
+    } while (anyone_speaks(mesh, silent, deadline));
+    return ONEHOP_SUCCESS;
+}
+
 static bool has_ended(const oh_peer_t *peer, int ms) {
     struct pollfd entry = {.fd = peer->process, .events = POLLIN};
     return peer->ended || (peer->process >= 0 && oh_poll_until(&entry, 1, oh_deadline_in(ms)) > 0);

@@ -39,6 +39,12 @@ onehop_result_t oh_mesh_lost(const oh_mesh_t *mesh, int lost, const char *when);
 onehop_result_t oh_mesh_tell(oh_mesh_t *mesh, onehop_result_t code);
 onehop_result_t oh_mesh_tell_one(int socket, onehop_result_t code);
 
+/*
+ * What another rank gives as its failure within `ms`; ONEHOP_SUCCESS if none does. What else comes is thrown away: this
+ * rank has failed.
+ */
+onehop_result_t oh_mesh_hear_why(const oh_mesh_t *mesh, int ms);
+
 /* A failure that a peer passed on, as this rank's own. */
 onehop_result_t oh_mesh_told(const oh_message_t *message, const unsigned char *text);
 
