@@ -88,9 +88,6 @@ static bool fits_device(rank_t *rank, bench_options_t *options) {
                                                                                   : NULL;
     if (rank->gpu == NULL && wish != NULL) return rank_fail(rank, "%s needs GPUs: the device is host", wish);
     if (rank->gpu == NULL) options->mode = BENCH_EAGER;
-    if (rank->gpu != NULL && options->registered) {
-        return rank_fail(rank, "--registered needs the host: there is no registered memory on GPUs yet");
-    }
     return true;
 }
 

@@ -276,7 +276,8 @@ static bool bench_one(bench_t *bench, size_t bytes, bool in_place) {
         return false;
     if (bench->report == NULL) return true;
     progress_clear();
-    return rank_try(bench->rank, onehop_comm_explain(bench->rank->comm, row.count, o->dtype, o->op, 0, &row.choice)) &&
+    return rank_try(bench->rank,
+                    onehop_comm_explain(bench->rank->comm, row.count, o->dtype, o->op, o->registered, &row.choice)) &&
            bench_report_add(bench->report, &row);
 }
 
@@ -299,6 +300,8 @@ static bool get_memory(bench_t *bench) {
     if (bench->host == NULL || bench->samples == NULL) return rank_fail(rank, "no memory for %zu bytes", o->max_bytes);
     if (!rank_gpu(rank, (bench->memory = gpu_alloc(rank->gpu, 2 * PAIRS * room_of(bench))) != NULL)) return false;
     lay_out(bench, bench->memory, &bench->ours);
+    if (o->registered && !rank_try(rank, onehop_register(rank->comm, bench->memory, 2 * PAIRS * room_of(bench))))
+        return false;
     if (o->neighbour > 0 &&
         !rank_gpu(rank, (bench->neighbour = gpu_alloc(rank->gpu, o->neighbour)) != NULL &&
                             gpu_fill(rank->gpu, bench->neighbour, 0, o->neighbour) && gpu_synchronize(rank->gpu)))
@@ -329,6 +332,7 @@ bool bench_on_gpu(rank_t *rank, const bench_options_t *options, bench_report_t *
     progress_clear();
     /* What failed while others are still at it may never end. */
     if (good) nccl_close(bench.nccl);
+    if (good && options->registered) good = rank_try(rank, onehop_deregister(rank->comm, bench.memory));
     gpu_free(rank->gpu, bench.memory);
     gpu_free(rank->gpu, bench.neighbour);
     free(bench.samples);

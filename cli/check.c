@@ -60,15 +60,12 @@ static bool time_is_up(check_run_t *run, bool *up) {
     return good;
 }
 
-/* The GPU has no registered memory yet. */
-static bool can_register(const check_run_t *run) { return run->rank->gpu == NULL; }
-
 static bool has_only_dtype(const check_run_t *run) { return onehop_dtype_string(run->options->dtype) != NULL; }
 static bool has_only_op(const check_run_t *run) { return onehop_op_string(run->options->op) != NULL; }
 
 static bool is_wanted(const check_run_t *run, const check_case_t *c) {
     return (!has_only_dtype(run) || c->dtype == run->options->dtype) &&
-           (!has_only_op(run) || c->op == run->options->op) && (!c->registered || can_register(run));
+           (!has_only_op(run) || c->op == run->options->op);
 }
 
 static bool check_small(check_run_t *run) {
@@ -93,7 +90,7 @@ static bool run_drawn_case(check_run_t *run, size_t bytes) {
     check_case_t c = {.dtype = (onehop_dtype_t)draw(run, (uint64_t)count_names(dtype_name)),
                       .op = (onehop_op_t)draw(run, (uint64_t)count_names(op_name)),
                       .in_place = draw(run, 2),
-                      .registered = draw(run, 2) && can_register(run),
+                      .registered = draw(run, 2),
                       .seed = draw(run, UINT64_MAX)};
     if (has_only_dtype(run)) c.dtype = run->options->dtype;
     if (has_only_op(run)) c.op = run->options->op;
@@ -144,7 +141,7 @@ static bool check_around(check_run_t *run, size_t bytes, bool *up) {
 
 static bool check_boundaries(check_run_t *run, bool *up) {
     switches_t s = {.run = run};
-    for (s.registered = 0; s.registered <= can_register(run) && run->rank->rank == 0; s.registered++) {
+    for (s.registered = 0; s.registered < 2 && run->rank->rank == 0; s.registered++) {
         for (size_t bytes = 1; bytes < run->options->max_bytes; bytes *= 2) {
             if (!find_switches(&s, bytes, bytes * 2)) return false;
         }
@@ -189,9 +186,27 @@ static bool sum_up(check_run_t *run) {
 
 static bool get_memory(check_run_t *run, size_t room) {
     rank_t *rank = run->rank;
-    if (rank->gpu != NULL && !rank_gpu(rank, (run->on_gpu = gpu_alloc(rank->gpu, room)) != NULL)) return false;
-    if (!rank_meet(rank)) return false;
-    return !can_register(run) || (run->memory[1] = memory_get(rank, room, true)) != NULL;
+    for (int registered = 0; registered < 2; registered++) {
+        bool shadow = rank->gpu != NULL;
+        run->memory[registered] = memory_get(rank, room, registered && !shadow);
+        if (run->memory[registered] == NULL) return false;
+    }
+    if (rank->gpu == NULL) return true;
+    if (!rank_gpu(rank, (run->on_gpu[0] = gpu_alloc(rank->gpu, room)) != NULL)) return false;
+    return rank_meet(rank) && (run->on_gpu[1] = memory_get(rank, room, true)) != NULL;
+}
+
+/* After a failure, what belongs to the communicator ends with it. */
+static bool drop_memory(check_run_t *run, bool good) {
+    rank_t *rank = run->rank;
+    unsigned char *registered = rank->gpu != NULL ? run->on_gpu[1] : run->memory[1];
+    if (good) good = memory_drop(rank, registered, true);
+    if (rank->gpu != NULL) {
+        gpu_free(rank->gpu, run->on_gpu[0]);
+        memory_drop(rank, run->memory[1], false);
+    }
+    memory_drop(rank, run->memory[0], false);
+    return good;
 }
 
 static bool check_all(check_run_t *run) {
@@ -204,12 +219,8 @@ static bool check_rank(rank_t *rank, void *ctx) {
     run.rank = rank;
     size_t room = 2 * (run.options->max_bytes + CHECK_SLACK);
     if (!memory_suffices(rank, 2 * room) || !rank_agree(rank, &run.seed)) return false;
-    if ((run.memory[0] = memory_get(rank, room, false)) == NULL) return false;
     bool good = get_memory(&run, room) && check_all(&run);
-    if (good && run.memory[1] != NULL) good = memory_drop(rank, run.memory[1], true);
-    memory_drop(rank, run.memory[0], false);
-    if (rank->gpu != NULL) gpu_free(rank->gpu, run.on_gpu);
-    return good;
+    return drop_memory(&run, good);
 }
 
 /* The whole sweep, as the one who starts the runs sees it. */

@@ -49,8 +49,8 @@ typedef struct check_run {
     int64_t deadline_ns;
     check_totals_t *totals;
     uint64_t seed, draws;
-    unsigned char *memory[2]; /* ordinary, registered; each with room for a send and a receive buffer */
-    unsigned char *on_gpu;    /* what memory[0] is a copy of; NULL on the host */
+    /* Ordinary, registered; each with room for a send and a receive buffer. On a GPU these are copies of the next. */
+    unsigned char *memory[2], *on_gpu[2];
     uint64_t passed, failed;
 } check_run_t;
 

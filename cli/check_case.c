@@ -78,42 +78,42 @@ static data_t fill(const check_run_t *run, const check_case_t *c, const check_pl
 
 /* ---- on a GPU ---- */
 
-static unsigned char *on_gpu(const check_run_t *run, const unsigned char *place) {
-    return run->on_gpu + (place - run->memory[0]);
+static unsigned char *on_gpu(const check_run_t *run, const check_case_t *c, const unsigned char *place) {
+    return run->on_gpu[c->registered] + (place - run->memory[c->registered]);
 }
 
-static bool copy_up(check_run_t *run, const check_place_t *at) {
+static bool copy_up(check_run_t *run, const check_case_t *c, const check_place_t *at) {
     const unsigned char *recv = at->recv - CHECK_GUARD;
     size_t bytes = at->bytes + 2 * CHECK_GUARD;
     gpu_t *gpu = run->rank->gpu;
-    return rank_gpu(run->rank, gpu_upload(gpu, on_gpu(run, recv), recv, bytes) &&
-                                   gpu_upload(gpu, on_gpu(run, at->send), at->send, at->bytes));
+    return rank_gpu(run->rank, gpu_upload(gpu, on_gpu(run, c, recv), recv, bytes) &&
+                                   gpu_upload(gpu, on_gpu(run, c, at->send), at->send, at->bytes));
 }
 
 /* What was there is made unlike anything expected first. */
-static bool copy_down(check_run_t *run, const check_place_t *at) {
+static bool copy_down(check_run_t *run, const check_case_t *c, const check_place_t *at) {
     unsigned char *recv = at->recv - CHECK_GUARD;
     size_t bytes = at->bytes + 2 * CHECK_GUARD;
     gpu_t *gpu = run->rank->gpu;
     memset(at->send, 0xA5, at->bytes);
     memset(recv, 0xA5, bytes);
-    return rank_gpu(run->rank, gpu_download(gpu, at->send, on_gpu(run, at->send), at->bytes) &&
-                                   gpu_download(gpu, recv, on_gpu(run, recv), bytes));
+    return rank_gpu(run->rank, gpu_download(gpu, at->send, on_gpu(run, c, at->send), at->bytes) &&
+                                   gpu_download(gpu, recv, on_gpu(run, c, recv), bytes));
 }
 
 static bool enqueue(check_run_t *run, const check_case_t *c, const check_place_t *at) {
     rank_t *rank = run->rank;
-    return rank_try(rank, onehop_all_reduce(on_gpu(run, at->send), on_gpu(run, at->recv), c->count, c->dtype, c->op,
-                                            rank->comm, gpu_stream(rank->gpu)));
+    return rank_try(rank, onehop_all_reduce(on_gpu(run, c, at->send), on_gpu(run, c, at->recv), c->count, c->dtype,
+                                            c->op, rank->comm, gpu_stream(rank->gpu)));
 }
 
 /* Calls it, or replays the graph that holds the call. */
 static bool run_on_gpu(check_run_t *run, const check_case_t *c, const check_place_t *at, const gpu_graph_t *graph,
                        uint64_t seed) {
     data_t data = fill(run, c, at, seed);
-    if (!copy_up(run, at)) return false;
+    if (!copy_up(run, c, at)) return false;
     bool good = graph != NULL ? rank_gpu(run->rank, gpu_replay(run->rank->gpu, graph)) : enqueue(run, c, at);
-    if (!good || !rank_settle(run->rank) || !copy_down(run, at)) return false;
+    if (!good || !rank_settle(run->rank) || !copy_down(run, c, at)) return false;
     verify(run, c, &data, at->send, at->recv);
     return true;
 }

@@ -238,16 +238,25 @@ ONEHOP_API onehop_result_t onehop_free(onehop_comm_t *comm, void *ptr);
  * file of which the caller keeps a descriptor open during the call.  A mapping must not be unmapped, and its file not
  * shortened, before onehop_deregister.  The whole of it becomes readable and writable by the peers.
  *
+ * On a GPU any memory of its own will do: of onehop_alloc, cudaMalloc, a part of it, or ranges of mapped memory
+ * (cuMemMap, PyTorch's expandable segments), each rank its own kind. It must not be freed or unmapped before
+ * onehop_deregister. What the driver cannot share (memory of cudaMallocAsync, managed memory) is registered as well, and
+ * its messages go through the workspace. Only the algorithms that work on plain data use registered buffers
+ * (one_shot_pull, two_shot_pull, two_shot_bulk); a captured operation that does so goes through the workspace once the
+ * buffer is no longer registered, and touches no memory of peers. At most 1024 buffers are registered at once.
+ *
  * A rank whose buffer will not do makes the call fail on all ranks, and the communicator stays usable.
- * onehop_deregister takes the same ptr, is collective, and waits for the peers, who may still read it.
+ * onehop_deregister takes the same ptr, is collective, and waits for the peers, who may still read it; on a GPU, until
+ * all that was launched has ended.
  * Errors: INVALID_ARGUMENT, UNSUPPORTED, OUT_OF_MEMORY, SYSTEM_ERROR, TIMEOUT, PEER_LOST, MISMATCH, ABORTED.
  */
 ONEHOP_API onehop_result_t onehop_register(onehop_comm_t *comm, void *ptr, size_t bytes);
 ONEHOP_API onehop_result_t onehop_deregister(onehop_comm_t *comm, void *ptr);
 
 /*
- * After a capture into a CUDA graph: exchanges the addresses it used.  Collective.  On the host there is nothing to
- * exchange, and it returns at once.  Errors: INVALID_ARGUMENT, and what broke the communicator.
+ * After a capture into a CUDA graph: exchanges what it used.  Collective.  There is nothing to exchange yet, for
+ * captured operations tell their peers where their buffers lie when they run, and it returns at once; programs that call
+ * it after each capture are ready for what may come.  Errors: INVALID_ARGUMENT, and what broke the communicator.
  */
 ONEHOP_API onehop_result_t onehop_graph_register(onehop_comm_t *comm);
 

@@ -16,8 +16,8 @@ ROOMS = {
     "api.c":        ["comm", "select", "plan.h", "base"],  # select: the names of the algorithms
     "comm":         ["backend/backend.h", "select", "topology", "arena", "bootstrap", "base"],  # select: a name that is none
     "backend/host": ["backend/backend.h", "select", "arena", "topology", "plan.h", "bootstrap", "base"],
-    "backend/cuda": ["backend/backend.h", "kernels", "select", "arena", "topology", "plan.h", "bootstrap", "driver",
-                     "base"],
+    "backend/cuda": ["backend/backend.h", "kernels", "select", "arena", "arena/device_layout.h", "topology", "plan.h",
+                     "bootstrap", "driver", "base"],
     "backend/backend.h": ["plan.h", "bootstrap", "base"],  # what every device offers: seen by both sides
     "kernels":      ["arena/device_layout.h"],  # device code: the layout of the arena is shared with it
     "select":       ["topology", "plan.h", "arena/device_layout.h", "base"],  # pure functions: no arena, no bootstrap

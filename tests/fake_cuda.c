@@ -298,6 +298,46 @@ static CUresult set_bytes(CUdeviceptr address, unsigned char value, size_t bytes
     return CUDA_SUCCESS;
 }
 
+/* ---- copies, and what waits ---- */
+
+/* Memory of the GPU at an address, for so many bytes; NULL if it is not all there. */
+static unsigned char *reach(CUdeviceptr address, size_t bytes) {
+    const fake_piece_t *p = find_memory(address);
+    if (p == NULL || p->state < ACCESSIBLE || (uintptr_t)p->base + p->bytes < address + bytes) return NULL;
+    return (unsigned char *)(uintptr_t)address;
+}
+
+static CUresult set_bytes_now(CUdeviceptr address, unsigned char value, size_t bytes) {
+    MAY_FAIL("cuMemsetD8");
+    unsigned char *memory = reach(address, bytes);
+    if (memory == NULL) return misuse("memset where no memory is");
+    memset(memory, value, bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult copy_up(CUdeviceptr target, const void *source, size_t bytes) {
+    MAY_FAIL("cuMemcpyHtoD");
+    unsigned char *memory = reach(target, bytes);
+    if (memory == NULL) return misuse("a copy to where no memory is");
+    memcpy(memory, source, bytes);
+    return CUDA_SUCCESS;
+}
+
+static CUresult synchronize(void) {
+    MAY_FAIL("cuCtxSynchronize");
+    count(&fake.synchronized, 1);
+    return CUDA_SUCCESS;
+}
+
+static CUresult exchange_mode(CUstreamCaptureMode *mode) {
+    static _Thread_local CUstreamCaptureMode now = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    CUstreamCaptureMode before = now;
+    MAY_FAIL("cuThreadExchangeStreamCaptureMode");
+    now = *mode;
+    *mode = before;
+    return CUDA_SUCCESS;
+}
+
 /* ---- memory of cuMemAlloc ---- */
 
 CUdeviceptr fake_cuda_allocate(size_t bytes, fake_origin_t origin) {
@@ -573,7 +613,11 @@ static const oh_cuda_t driver = {
     .cuCtxEnablePeerAccess = enable_peer,
     .cuMemAlloc = allocate,
     .cuMemFree = release_allocation,
+    .cuMemsetD8 = set_bytes_now,
     .cuMemsetD8Async = set_bytes,
+    .cuMemcpyHtoD = copy_up,
+    .cuCtxSynchronize = synchronize,
+    .cuThreadExchangeStreamCaptureMode = exchange_mode,
     .cuMemGetAddressRange = address_range,
     .cuPointerGetAttribute = pointer_attribute,
     .cuPointerGetAttributes = pointer_attributes,

@@ -52,6 +52,7 @@ typedef struct fake_cuda {
 
     pthread_mutex_t mutex;
     int handles, streams, contexts;     /* that live; contexts: how often they are held */
+    int synchronized;                   /* how often a rank has waited for its GPU */
     unsigned long long ids;             /* of pieces, so far */
     int misuses;                        /* calls that no driver would bear */
     const char *misuse;                 /* the last of them */

@@ -9,6 +9,8 @@
  *     credits    likewise: how far that peer has emptied its mailbox (kernels/packet.h)
  *     packets    two rings (OH_SCATTER, OH_GATHER) of slots; a slot has room for a packet to each thread of every team
  *                from every peer: written by that peer, emptied by this rank
+ *     notices    [team][source][sendbuf, recvbuf], a packet each: what that peer says of its buffers, and it alone
+ *                writes (kernels/direct.h)
  *     pages      plain data of the algorithms with barriers, the same number of bytes for every team
  *
  * A team is the blocks of the same index on all ranks. Teams share nothing, so a launch may have any number of them.
@@ -31,7 +33,9 @@ enum {
     OH_GREETINGS = 4,
     OH_FLAGS_AT = OH_CLAIM_AT + 4096,                              /* [source][team], 4 bytes each */
     OH_CREDITS_AT = OH_FLAGS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4, /* likewise */
-    OH_PACKETS_AT = OH_CREDITS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4
+    OH_PACKETS_AT = OH_CREDITS_AT + OH_GPU_RANKS * OH_GPU_TEAMS * 4,
+    OH_NOTICES = 2 * OH_GPU_RANKS * OH_PACKET, /* bytes: of one team. They end where the pages begin. */
+    OH_GPU_REGISTRATIONS = 1024                /* most buffers of a rank registered at once */
 };
 
 #define OH_EMPTY 0x80000000u /* the last word of a place that holds no packet */
@@ -42,6 +46,24 @@ typedef struct oh_counter {
     unsigned int barriers;
     unsigned long long operations;
 } oh_counter_t;
+
+/*
+ * A place: the number of the registered buffer in which a buffer lies, from 1, and how many bytes from its beginning;
+ * 0: in none. Buffers of one address have one place, so that kernels see what is in place.
+ */
+#define OH_PLACE_SHIFT           40
+#define OH_PLACE(number, offset) ((unsigned long long)(number) << OH_PLACE_SHIFT | (offset))
+#define OH_PLACE_START(place)    ((place) >> OH_PLACE_SHIFT << OH_PLACE_SHIFT)
+#define OH_PLACE_ROW(place)      ((((place) >> OH_PLACE_SHIFT) - 1) % OH_GPU_REGISTRATIONS)
+
+/*
+ * A row of the table of registered buffers. A rank fills it before it uses a place in it, and all ranks empty it when
+ * no kernel that has one is under way (backend/cuda/registry.h); a graph may have kept a place.
+ */
+typedef struct oh_registered {
+    unsigned long long place; /* where the buffer begins; 0: the row is empty */
+    unsigned long long address[OH_GPU_RANKS];
+} oh_registered_t;
 
 /* What a kernel is told. Addresses are those of this rank's address space. */
 typedef struct oh_kernel_args {
@@ -54,6 +76,8 @@ typedef struct oh_kernel_args {
     unsigned long long units;               /* of the message, as the kernel cuts it */
     unsigned int steps;                     /* of every team */
     unsigned int what;                      /* OH_WHAT of the operation's dtype and op */
+    unsigned long long send_place, recv_place;
+    const oh_registered_t *registered; /* this rank's table; NULL: none is registered yet */
 } oh_kernel_args_t;
 
 #define OH_WHAT(dtype, op) ((unsigned)(dtype) | (unsigned)(op) << 8)

@@ -21,7 +21,7 @@ oh_device_sizes_t oh_device_sizes_make(size_t workspace_bytes, int nranks, int m
     size_t packets = room / packets_each(ring, peers, teams) / PACKETS_STEP * PACKETS_STEP;
     oh_device_sizes_t sizes = {.teams = (int)teams, .ring = (int)ring, .packets = (int)least(packets, PACKETS_MAX)};
     sizes.packet_bytes = packets_each(ring, peers, teams) * (size_t)sizes.packets;
-    sizes.pages_at = OH_PACKETS_AT + sizes.packet_bytes;
+    sizes.pages_at = OH_PACKETS_AT + sizes.packet_bytes + teams * OH_NOTICES;
     sizes.page_bytes = (workspace_bytes - sizes.pages_at) / teams / PAGE_STEP * PAGE_STEP;
     sizes.total = sizes.pages_at + sizes.page_bytes * teams;
     return sizes;

@@ -13,7 +13,7 @@ typedef struct oh_device_sizes {
     int ring;            /* slots of a ring: 4 or 8 */
     int packets;         /* from one peer to one team in one slot, one a thread: a multiple of 32 */
     size_t packet_bytes; /* all slots of both rings */
-    size_t pages_at;     /* where the pages begin */
+    size_t pages_at;     /* where the pages begin, and the notices end */
     size_t page_bytes;   /* of one team */
     size_t total;        /* at most the workspace that was asked for */
 } oh_device_sizes_t;

@@ -23,6 +23,15 @@ OH_DEVICE oh_packet_t oh_ld_relaxed_sys_packet(const unsigned char *from) {
     return oh_packet_t{{(oh_u32)low, (oh_u32)(low >> 32), (oh_u32)high, (oh_u32)(high >> 32)}};
 }
 
+OH_DEVICE oh_packet_t oh_ld_acquire_sys_packet(const unsigned char *from) {
+    oh_u64 low, high;
+    asm volatile("{\n\t.reg .b128 v;\n\tld.acquire.sys.global.b128 v, [%2];\n\tmov.b128 {%0, %1}, v;\n\t}"
+                 : "=l"(low), "=l"(high)
+                 : "l"(from)
+                 : "memory");
+    return oh_packet_t{{(oh_u32)low, (oh_u32)(low >> 32), (oh_u32)high, (oh_u32)(high >> 32)}};
+}
+
 OH_DEVICE void oh_st_relaxed_sys_packet(unsigned char *to, oh_packet_t packet) {
     oh_u64 low = packet.word[0] | (oh_u64)packet.word[1] << 32, high = packet.word[2] | (oh_u64)packet.word[3] << 32;
     asm volatile("{\n\t.reg .b128 v;\n\tmov.b128 v, {%1, %2};\n\tst.relaxed.sys.global.b128 [%0], v;\n\t}" ::"l"(to),
@@ -58,6 +67,9 @@ OH_DEVICE oh_u64 oh_ld_relaxed_gpu_u64(const void *from) {
 OH_DEVICE void oh_st_relaxed_gpu_u64(void *to, oh_u64 value) {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }
+
+/* What lies at an address of global memory, which the compiler then knows to be there. */
+OH_DEVICE unsigned char *oh_global(oh_u64 address) { return (unsigned char *)__cvta_global_to_generic(address); }
 
 OH_DEVICE void oh_fence_sys(void) { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 OH_DEVICE void oh_fence_gpu(void) { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }

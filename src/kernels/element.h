@@ -234,10 +234,14 @@ typedef struct oh_stretch {
     oh_u32 last; /* bytes of the message's last unit */
 } oh_stretch_t;
 
+OH_DEVICE oh_u32 oh_last_bytes(const oh_kernel_args_t &a) {
+    return (oh_u32)(a.count * OH_ELEMENT - (a.units - 1) * OH_UNIT);
+}
+
 OH_DEVICE oh_stretch_t oh_stretch(const oh_kernel_args_t &a, oh_u64 unit) {
     oh_stretch_t s = {(const unsigned char *)a.send + unit * OH_UNIT, (unsigned char *)a.recv + unit * OH_UNIT, 0, 0};
     if (unit < a.units) s.left = a.units - unit < 0xffffffffu ? (oh_u32)(a.units - unit) : 0xffffffffu;
-    if (!OH_WHOLE) s.last = (oh_u32)(a.count * OH_ELEMENT - (a.units - 1) * OH_UNIT);
+    if (!OH_WHOLE) s.last = oh_last_bytes(a);
     return s;
 }
 

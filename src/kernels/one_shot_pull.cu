@@ -5,16 +5,16 @@
  *
  * A page has two halves, used in turn. A rank writes a half again two steps later, having passed the barrier of the
  * step between, which its peers signalled after they had read that half.
+ *
+ * With registered buffers (kernels/direct.h) the inputs are read where they are, unless some rank works in place.
  */
-#include "kernels/page.h"
+#include "kernels/direct.h"
 
-OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
-    oh_u32 barrier = now.barriers;
-    if (!oh_meet(a, ++barrier)) return false;
+OH_DEVICE bool run_on_pages(const oh_kernel_args_t &a, int part, oh_u32 barrier) {
     for (oh_u32 i = 0; i < a.steps; i++) {
-        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_PART;
+        const oh_u64 first = oh_step(i, part);
         const int half = (int)(i % 2) * OH_PART;
-        const int length = first >= a.units ? 0 : (int)(a.units - first < OH_PART ? a.units - first : OH_PART);
+        const int length = first >= a.units ? 0 : (int)(a.units - first < (oh_u64)part ? a.units - first : part);
         for (int u = (int)threadIdx.x; u < length; u += (int)blockDim.x) {
             *oh_page(a, OH_RANK, half + u) = oh_load_at(a, first + u);
         }
@@ -29,8 +29,25 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
     return true;
 }
 
+/* The barrier at its end: nobody reads this rank's input any more. */
+OH_DEVICE bool run_directly(const oh_kernel_args_t &a, const oh_buffers_t &b, int part, oh_u32 barrier) {
+    for (oh_walk_t walk = oh_walk_begin(part); walk.step < a.steps; oh_walk_on(&walk, part)) {
+        const oh_u64 unit = oh_step(walk.step, part) + walk.unit;
+        if (unit < a.units) oh_set(a, b.recv[OH_RANK], unit, oh_reduce_inputs(a, b, unit));
+    }
+    return oh_meet(a, ++barrier);
+}
+
+OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
+    const int part = oh_part_units(a, 1);
+    const oh_u32 barrier = now.barriers + 1;
+    oh_buffers_t b;
+    if (!oh_arrive(a, now, &b)) return false;
+    /* In place, a rank would write over what others still read. */
+    return b.direct && !b.in_place ? run_directly(a, b, part, barrier) : run_on_pages(a, part, barrier);
+}
+
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
     const oh_start_t now = oh_begin(a, 0, a.steps + 1);
-    oh_wait(a, now);
     oh_end(a, now, run(a, now));
 }

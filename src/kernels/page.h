@@ -8,8 +8,8 @@
  * by an acquire load, and __syncthreads again: all that was written before a barrier on any rank is seen after it on
  * all. A word is written by one peer alone, and read by this rank alone; it is never reset.
  *
- * A launch begins with a barrier: when it is passed, no rank is in an earlier launch any more, and so nobody reads or
- * writes pages for one.
+ * A launch begins with a barrier, that of kernels/direct.h: when it is passed, no rank is in an earlier launch any
+ * more, and so nobody reads or writes pages for one.
  */
 #ifndef OH_KERNELS_PAGE_H
 #define OH_KERNELS_PAGE_H
@@ -19,8 +19,21 @@
 #include "kernels/element.h"
 #include "kernels/team.h"
 
-/* OH_PART, units: a page is made of pieces of this size, as the algorithm says. */
-enum { OH_PAGE_UNITS = OH_PAGE_BYTES / OH_UNIT };
+/* OH_PART, units: a page has room for pieces of this size, as the algorithm says. */
+enum { OH_PAGE_UNITS = OH_PAGE_BYTES / OH_UNIT, OH_LINE_UNITS = 128 / OH_UNIT };
+
+/*
+ * A step of a team is `parts` parts of the message, one behind the other; steps go round the teams. Their length is the
+ * same for all, as even as whole cache lines allow, and at most OH_PART.
+ */
+OH_DEVICE int oh_part_units(const oh_kernel_args_t &a, int parts) {
+    const oh_u64 all = (oh_u64)a.steps * gridDim.x * parts, least = (a.units + all - 1) / all;
+    const oh_u64 lines = (least + OH_LINE_UNITS - 1) / OH_LINE_UNITS * OH_LINE_UNITS;
+    return lines < OH_PART ? (int)lines : OH_PART;
+}
+
+/* The first unit of the team's step i. */
+OH_DEVICE oh_u64 oh_step(oh_u32 i, int units) { return ((oh_u64)i * gridDim.x + blockIdx.x) * units; }
 
 /* Unit `index` of rank's page for this team. */
 OH_DEVICE oh_packet_t *oh_page(const oh_kernel_args_t &a, int rank, int index) {
@@ -50,16 +63,21 @@ OH_DEVICE void oh_store_at(const oh_kernel_args_t &a, oh_u64 unit, const oh_pack
     oh_store(oh_stretch(a, unit), 0, value);
 }
 
-/* The sum over all ranks, in their order, of units that lie at from[rank]. */
-OH_DEVICE oh_packet_t oh_reduce_from(const oh_packet_t *const from[OH_NRANKS], const oh_packet_t &own) {
-    oh_packet_t unit[OH_NRANKS];
-#pragma unroll
-    for (int r = 0; r < OH_NRANKS; r++) unit[r] = r == OH_RANK ? own : *from[r];
+/* The sum over all ranks, in their order. */
+OH_DEVICE oh_packet_t oh_reduce_units(const oh_packet_t unit[OH_NRANKS]) {
     oh_sum_t sum;
     oh_sum_begin(&sum, unit[0]);
 #pragma unroll
     for (int r = 1; r < OH_NRANKS; r++) oh_sum_add(&sum, unit[r]);
     return oh_sum_end(&sum);
+}
+
+/* Of units that lie at from[rank]. */
+OH_DEVICE oh_packet_t oh_reduce_from(const oh_packet_t *const from[OH_NRANKS], const oh_packet_t &own) {
+    oh_packet_t unit[OH_NRANKS];
+#pragma unroll
+    for (int r = 0; r < OH_NRANKS; r++) unit[r] = r == OH_RANK ? own : *from[r];
+    return oh_reduce_units(unit);
 }
 
 #endif

@@ -5,22 +5,22 @@
  *
  * A page has OH_NRANKS parts of input, and one of results. Inputs are written again after the second barrier, which the
  * peers signalled after they had read them; results after the first of the next step, likewise.
+ *
+ * With registered buffers (kernels/direct.h) inputs and results are read where they are.
  */
-#include "kernels/page.h"
+#include "kernels/direct.h"
 
 enum { RESULT = OH_NRANKS * OH_PART };
 
-OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
-    oh_u32 barrier = now.barriers;
-    if (!oh_meet(a, ++barrier)) return false;
+OH_DEVICE bool run_on_pages(const oh_kernel_args_t &a, int part, oh_u32 barrier) {
     for (oh_u32 i = 0; i < a.steps; i++) {
-        const oh_u64 first = ((oh_u64)i * gridDim.x + blockIdx.x) * OH_NRANKS * OH_PART;
-        for (int u = (int)threadIdx.x; u < OH_NRANKS * OH_PART; u += (int)blockDim.x) {
+        const oh_u64 first = oh_step(i, OH_NRANKS * part);
+        for (int u = (int)threadIdx.x; u < OH_NRANKS * part; u += (int)blockDim.x) {
             if (first + u < a.units) *oh_page(a, OH_RANK, u) = oh_load_at(a, first + u);
         }
         if (!oh_meet(a, ++barrier)) return false;
-        for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
-            const int at = OH_RANK * OH_PART + u;
+        for (int u = (int)threadIdx.x; u < part; u += (int)blockDim.x) {
+            const int at = OH_RANK * part + u;
             if (first + at >= a.units) continue;
             const oh_packet_t *from[OH_NRANKS];
 #pragma unroll
@@ -30,10 +30,11 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
             oh_store_at(a, first + at, result);
         }
         if (!oh_meet(a, ++barrier)) return false;
-        for (int u = (int)threadIdx.x; u < OH_PART; u += (int)blockDim.x) {
+        for (int u = (int)threadIdx.x; u < part; u += (int)blockDim.x) {
 #pragma unroll
             for (int p = 0; p < OH_PEERS; p++) {
-                const int peer = oh_peer(p), at = peer * OH_PART + u;
+                const int peer = oh_peer(p);
+                const int at = peer * part + u;
                 if (first + at < a.units) oh_store_at(a, first + at, *oh_page(a, peer, RESULT + u));
             }
         }
@@ -41,8 +42,37 @@ OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
     return true;
 }
 
+/*
+ * Results are laid into this rank's recvbuf at once. In place that writes over its own part of the input, which it
+ * alone reads; the other parts are written after the next barrier, which their owners signalled after they had read
+ * them. The barrier at the end: nobody reads this rank's results any more.
+ */
+OH_DEVICE bool run_directly(const oh_kernel_args_t &a, const oh_buffers_t &b, int part, oh_u32 barrier) {
+    for (oh_walk_t walk = oh_walk_begin(part); walk.step < a.steps; oh_walk_on(&walk, part)) {
+        const oh_u64 unit = oh_step(walk.step, OH_NRANKS * part) + OH_RANK * part + walk.unit;
+        if (unit < a.units) oh_set(a, b.recv[OH_RANK], unit, oh_reduce_inputs(a, b, unit));
+    }
+    if (!oh_meet(a, ++barrier)) return false;
+    for (oh_walk_t walk = oh_walk_begin(part); walk.step < a.steps; oh_walk_on(&walk, part)) {
+        const oh_u64 first = oh_step(walk.step, OH_NRANKS * part) + walk.unit;
+#pragma unroll
+        for (int p = 0; p < OH_PEERS; p++) {
+            const oh_u64 unit = first + oh_peer(p) * part;
+            if (unit < a.units) oh_set(a, b.recv[OH_RANK], unit, oh_get(a, b.recv[oh_peer(p)], unit));
+        }
+    }
+    return oh_meet(a, ++barrier);
+}
+
+OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
+    const int part = oh_part_units(a, OH_NRANKS);
+    const oh_u32 barrier = now.barriers + 1;
+    oh_buffers_t b;
+    if (!oh_arrive(a, now, &b)) return false;
+    return b.direct ? run_directly(a, b, part, barrier) : run_on_pages(a, part, barrier);
+}
+
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
     const oh_start_t now = oh_begin(a, 0, 2 * a.steps + 1);
-    oh_wait(a, now);
     oh_end(a, now, run(a, now));
 }

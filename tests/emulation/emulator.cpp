@@ -14,7 +14,7 @@ extern "C" unsigned char __start_oh_shared[], __stop_oh_shared[];
 
 namespace {
 
-enum { STACK = 64 * 1024, WARP = 32, RANKS = 8 };
+enum { STACK = 64 * 1024, WARP = 32, STREAMS = 16 };
 
 /* Threads that meet: a round is over when all who still live have come. */
 struct meeting {
@@ -53,6 +53,9 @@ struct coroutine {
     unsigned int thread;
     unsigned int weight; /* how often it is its turn: some are slow */
     bool ended = false;
+    const meeting *met = nullptr; /* if it waits for the end of a round: of which */
+    unsigned int round;
+    const launch *previous = nullptr; /* if it waits for the end of that */
     ucontext_t context;
     std::vector<unsigned char> stack;
 };
@@ -77,7 +80,7 @@ struct launch {
 
 struct state {
     uint64_t random = 1, steps = 0;
-    std::deque<std::unique_ptr<launch>> stream[RANKS];
+    std::deque<std::unique_ptr<launch>> stream[STREAMS];
     std::vector<std::unique_ptr<launch>> past;
     std::vector<coroutine *> ready;
     coroutine *self = nullptr;
@@ -118,9 +121,12 @@ void emulator_yield() {
 }
 
 static bool meet(meeting &m, bool vote) {
-    unsigned int round = m.round;
+    coroutine *self = emulator.self;
+    self->round = m.round;
+    self->met = &m;
     m.arrive(vote);
-    while (m.round == round) emulator_yield();
+    while (m.round == self->round) emulator_yield();
+    self->met = nullptr;
     return m.outcome;
 }
 
@@ -134,8 +140,10 @@ bool emulator_sync_warp_and(bool vote) { return meet(own_warp(), vote); }
 void emulator_launch_dependents() { emulator.self->in->triggered = true; }
 
 void emulator_wait_for_previous() {
-    const launch *previous = emulator.self->in->of->previous;
-    while (previous != nullptr && !previous->ended()) emulator_yield();
+    coroutine *self = emulator.self;
+    self->previous = self->in->of->previous;
+    while (self->previous != nullptr && !self->previous->ended()) emulator_yield();
+    self->previous = nullptr;
 }
 
 static void begin() {
@@ -150,12 +158,12 @@ static void begin() {
 
 /* ---- launches ---- */
 
-void emulator_launch(int rank, unsigned int blocks, unsigned int threads, std::function<void()> thread) {
+void emulator_launch(int stream, unsigned int blocks, unsigned int threads, std::function<void()> thread) {
     auto l = std::make_unique<launch>();
     l->nblocks = blocks;
     l->nthreads = threads;
     l->body = std::move(thread);
-    emulator.stream[rank].push_back(std::move(l));
+    emulator.stream[stream].push_back(std::move(l));
 }
 
 static void start(launch *l) {
@@ -217,9 +225,16 @@ static void use_shared(block *in) {
     emulator.loaded = in;
 }
 
+/* Nothing would come of its turn. */
+static bool waits(const coroutine *c) {
+    return (c->met != nullptr && c->met->round == c->round) || (c->previous != nullptr && !c->previous->ended());
+}
+
 static void turn(coroutine *c) {
+    emulator.steps++;
+    if (waits(c)) return;
     use_shared(c->in);
-    for (unsigned int i = 0; i < c->weight && !c->ended; i++) {
+    for (unsigned int i = 0; i < c->weight && !c->ended && !waits(c); i++) {
         emulator.self = c;
         emulator.steps++;
         restore_indices(c);

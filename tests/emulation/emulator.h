@@ -33,8 +33,8 @@ uint64_t emulator_ns(); /* a clock that goes on with every step */
 void emulator_seed(uint64_t seed);
 uint64_t emulator_draw(uint64_t bound);
 
-/* Puts a launch at the end of the rank's stream; `thread` is what each of its threads does. */
-void emulator_launch(int rank, unsigned int blocks, unsigned int threads, std::function<void()> thread);
+/* Puts a launch at the end of a stream, 0 to 15; `thread` is what each of its threads does. */
+void emulator_launch(int stream, unsigned int blocks, unsigned int threads, std::function<void()> thread);
 
 /* Until all streams are empty; false if that takes more than `steps` steps. */
 bool emulator_run(uint64_t steps);

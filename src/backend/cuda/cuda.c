@@ -83,6 +83,12 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
     args.units = plan->units;
     args.steps = plan->steps;
     args.what = OH_WHAT(request->dtype, request->op);
+    if (!oh_device_algorithms[plan->algorithm].packets) {
+        const size_t bytes = request->count << oh_dtype_shift(request->dtype);
+        args.send_place = oh_gpu_registry_find(&gpu->registry, request->sendbuf, bytes);
+        args.recv_place = oh_gpu_registry_find(&gpu->registry, request->recvbuf, bytes);
+        args.registered = (const oh_registered_t *)(uintptr_t)gpu->registry.table;
+    }
     CUlaunchAttribute dependent = {.id = CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION,
                                    .value.programmaticStreamSerializationAllowed = 1};
     CUlaunchConfig config = {.gridDimX = (unsigned)plan->blocks,
@@ -135,17 +141,10 @@ static onehop_result_t run(oh_backend_t *backend, const oh_request_t *request) {
 
 static onehop_result_t gpu_alloc(oh_backend_t *backend, size_t bytes, void **ptr) {
     oh_gpu_backend_t *gpu = gpu_of(backend);
-    CUdeviceptr address = 0;
     bool pushed;
     OH_TRY(oh_gpu_enter(gpu, &pushed));
-    onehop_result_t result = oh_cuda_check(&gpu->cuda, gpu->cuda.cuMemAlloc(&address, bytes),
-                                           "cannot allocate %zu bytes on GPU %d", bytes, gpu->config.device_index);
-    if (result == ONEHOP_SUCCESS) {
-        result = oh_cuda_check(&gpu->cuda, gpu->cuda.cuMemsetD8(address, 0, bytes), "cannot clear %zu bytes", bytes);
-        if (result != ONEHOP_SUCCESS) gpu->cuda.cuMemFree(address);
-    }
+    onehop_result_t result = oh_gpu_registry_alloc(&gpu->registry, bytes, ptr);
     oh_gpu_leave(gpu, pushed);
-    if (result == ONEHOP_SUCCESS) *ptr = (void *)(uintptr_t)address;
     return result;
 }
 
@@ -153,24 +152,47 @@ static onehop_result_t gpu_free(oh_backend_t *backend, void *ptr) {
     oh_gpu_backend_t *gpu = gpu_of(backend);
     bool pushed;
     OH_TRY(oh_gpu_enter(gpu, &pushed));
-    onehop_result_t result =
-        oh_cuda_check(&gpu->cuda, gpu->cuda.cuMemFree((CUdeviceptr)(uintptr_t)ptr), "cannot free %p", ptr);
+    onehop_result_t result = oh_gpu_registry_free(&gpu->registry, ptr);
     oh_gpu_leave(gpu, pushed);
     return result;
 }
 
+static onehop_result_t interrupt(void *ctx) {
+    oh_gpu_backend_t *gpu = ctx;
+    return oh_fault_present(&gpu->faults) ? oh_fault_get(&gpu->faults) : ONEHOP_SUCCESS;
+}
+
+/* A collective call that left the ranks out of step has broken the communicator. */
+static onehop_result_t settle(oh_gpu_backend_t *gpu, onehop_result_t result, bool broken) {
+    if (result == ONEHOP_SUCCESS || !broken) return result;
+    return oh_fault_raise(&gpu->faults, result, "%s", onehop_last_error());
+}
+
+static oh_patience_t patience_of(oh_gpu_backend_t *gpu) {
+    return (oh_patience_t){.timeout_ms = gpu->config.timeout_ms, .interrupt = interrupt, .ctx = gpu};
+}
+
 static onehop_result_t enroll(oh_backend_t *backend, void *ptr, size_t bytes) {
-    (void)backend;
-    return oh_fail(ONEHOP_UNSUPPORTED, "cannot register %p (%zu bytes): Onehop %s registers no memory of GPUs", ptr,
-                   bytes, onehop_version());
+    oh_gpu_backend_t *gpu = gpu_of(backend);
+    const oh_patience_t patience = patience_of(gpu);
+    bool pushed, broken;
+    OH_TRY(oh_gpu_enter(gpu, &pushed));
+    onehop_result_t result = oh_gpu_registry_add(&gpu->registry, &patience, ptr, bytes, &broken);
+    oh_gpu_leave(gpu, pushed);
+    return settle(gpu, result, broken);
 }
 
 static onehop_result_t dismiss(oh_backend_t *backend, void *ptr) {
-    (void)backend;
-    return oh_fail(ONEHOP_INVALID_ARGUMENT, "ptr is %p: expected a registered buffer", ptr);
+    oh_gpu_backend_t *gpu = gpu_of(backend);
+    const oh_patience_t patience = patience_of(gpu);
+    bool pushed, broken;
+    OH_TRY(oh_gpu_enter(gpu, &pushed));
+    onehop_result_t result = oh_gpu_registry_remove(&gpu->registry, &patience, ptr, &broken);
+    oh_gpu_leave(gpu, pushed);
+    return settle(gpu, result, broken);
 }
 
-/* Captured operations use the workspace alone: there is nothing to exchange. */
+/* Captured operations say where their buffers lie when they run: there is nothing to exchange. */
 static onehop_result_t graph_register(oh_backend_t *backend) {
     (void)backend;
     return ONEHOP_SUCCESS;
@@ -192,8 +214,8 @@ static void explain(const oh_backend_t *backend, const oh_request_t *request, bo
 static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
     const oh_gpu_backend_t *gpu = (const oh_gpu_backend_t *)(const void *)backend;
     info->workspace_bytes = gpu->sizes.total;
-    info->control_bytes = OH_PACKETS_AT;
     info->staging_bytes = gpu->sizes.packet_bytes + gpu->sizes.page_bytes * (size_t)gpu->sizes.teams;
+    info->control_bytes = gpu->sizes.total - info->staging_bytes;
     info->operations = atomic_load_explicit(&gpu->operations, memory_order_relaxed);
     info->device_name = gpu->gpus[gpu->rank].name;
     info->memory = oh_share_string(gpu->workspace.share);

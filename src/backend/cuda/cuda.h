@@ -5,6 +5,7 @@
  *   cuda.c       an operation, and what the backend offers to the library
  *   open.c       how it begins and ends: driver, topology, workspace, mailboxes
  *   kernels.c    the kernels of a data type and operation, compiled and loaded when first used
+ *   registry.c   buffers that are registered, and memory that onehop_alloc gave
  *   watch.c      a thread that tells the host of what kernels report, and the kernels of what happened to a peer
  *   buffers.c    whether the GPU reaches a buffer
  *   order.c      operations follow one another, whatever streams they are put into
@@ -29,6 +30,7 @@
 #include "backend/cuda/buffers.h"
 #include "backend/cuda/jit.h"
 #include "backend/cuda/order.h"
+#include "backend/cuda/registry.h"
 #include "base/dtype.h"
 #include "select/device.h"
 #include "topology/gpu.h"
@@ -66,6 +68,7 @@ typedef struct oh_gpu_backend {
     oh_kernel_args_t args; /* what is the same in all launches */
     oh_buffers_t buffers;
     oh_order_t order;
+    oh_gpu_registry_t registry;
 
     oh_jit_t *jit;
     oh_gpu_kernels_t kernels[OH_DTYPES][OH_OPS];

@@ -73,6 +73,7 @@ static onehop_result_t prepare_workspace(oh_gpu_backend_t *gpu) {
         gpu->args.workspace[r] = (unsigned char *)(uintptr_t)gpu->workspace.base[r];
         gpu->faults.of[r] = &((oh_segment_t *)(void *)gpu->control.base[r])->fault;
     }
+    oh_gpu_registry_open(&gpu->registry, &gpu->cuda, gpu->device, gpu->bootstrap);
     gpu->args.timeout_ns = (unsigned long long)gpu->config.timeout_ms * 1000000;
     return oh_gpu_watch_begin(gpu);
 }
@@ -172,6 +173,7 @@ static void close_device(oh_gpu_backend_t *gpu) {
         oh_gpu_kernels_unload(gpu);
         oh_order_close(&gpu->order, &gpu->cuda);
         if (gpu->control_registered) gpu->cuda.cuMemHostUnregister(gpu->control.base[gpu->rank]);
+        oh_gpu_registry_close(&gpu->registry);
         oh_device_arena_close(&gpu->cuda, &gpu->workspace);
         oh_gpu_leave(gpu, pushed);
     }

@@ -42,6 +42,9 @@ template <typename T> static inline void oh_emulated_store(void *to, const T &va
 OH_DEVICE oh_packet_t oh_ld_relaxed_sys_packet(const unsigned char *from) {
     return oh_emulated_load<oh_packet_t>(from);
 }
+OH_DEVICE oh_packet_t oh_ld_acquire_sys_packet(const unsigned char *from) {
+    return oh_emulated_load<oh_packet_t>(from);
+}
 OH_DEVICE void oh_st_relaxed_sys_packet(unsigned char *to, oh_packet_t packet) { oh_emulated_store(to, packet); }
 OH_DEVICE oh_u32 oh_ld_acquire_sys(const void *from) { return oh_emulated_load<oh_u32>(from); }
 OH_DEVICE oh_u32 oh_ld_relaxed_sys(const void *from) { return oh_emulated_load<oh_u32>(from); }
@@ -63,6 +66,8 @@ OH_DEVICE oh_u32 oh_ld_acquire_block(const oh_u32 *count) {
     emulator_yield();
     return *count;
 }
+
+OH_DEVICE unsigned char *oh_global(oh_u64 address) { return (unsigned char *)address; }
 
 OH_DEVICE void oh_fence_sys(void) { emulator_yield(); }
 OH_DEVICE void oh_fence_gpu(void) { emulator_yield(); }
