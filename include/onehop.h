@@ -240,8 +240,8 @@ ONEHOP_API onehop_result_t onehop_free(onehop_comm_t *comm, void *ptr);
  *
  * On a GPU any memory of its own will do: of onehop_alloc, cudaMalloc, a part of it, or ranges of mapped memory
  * (cuMemMap, PyTorch's expandable segments), each rank its own kind. It must not be freed or unmapped before
- * onehop_deregister. What the driver cannot share (memory of cudaMallocAsync, managed memory) is registered as well, and
- * its messages go through the workspace. Only the algorithms that work on plain data use registered buffers
+ * onehop_deregister. What the driver cannot share (memory of cudaMallocAsync, managed memory) is registered as well,
+ * and its messages go through the workspace. Only the algorithms that work on plain data use registered buffers
  * (one_shot_pull, two_shot_pull, two_shot_bulk); a captured operation that does so goes through the workspace once the
  * buffer is no longer registered, and touches no memory of peers. At most 1024 buffers are registered at once.
  *
@@ -255,8 +255,8 @@ ONEHOP_API onehop_result_t onehop_deregister(onehop_comm_t *comm, void *ptr);
 
 /*
  * After a capture into a CUDA graph: exchanges what it used.  Collective.  There is nothing to exchange yet, for
- * captured operations tell their peers where their buffers lie when they run, and it returns at once; programs that call
- * it after each capture are ready for what may come.  Errors: INVALID_ARGUMENT, and what broke the communicator.
+ * captured operations tell their peers where their buffers lie when they run, and it returns at once; programs that
+ * call it after each capture are ready for what may come.  Errors: INVALID_ARGUMENT, and what broke the communicator.
  */
 ONEHOP_API onehop_result_t onehop_graph_register(onehop_comm_t *comm);
 

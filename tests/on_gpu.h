@@ -93,6 +93,7 @@ void case_lifetime(int gpus);
 void case_bounds(int gpus);
 void case_memory(int gpus);
 void case_cache(int gpus);
+void case_register(int gpus);
 void case_graphs(int gpus);
 void case_streams(int gpus);
 void case_streams_that_go(int gpus);

@@ -48,9 +48,11 @@ enum { NOWHERE = 0x7fff };
 static int nranks;
 static std::vector<unsigned char> workspace[RANKS], control[RANKS];
 static oh_registered_t registered[RANKS][OH_GPU_REGISTRATIONS];
+static unsigned long long last_number; /* of a registration */
 
 static void begin_ranks(int n) {
     nranks = n;
+    last_number = 0;
     for (int r = 0; r < nranks; r++) {
         workspace[r].assign(EMULATED_PAGES_AT(nranks) + PAGES, 0);
         control[r].assign(4096, 0);
@@ -81,10 +83,13 @@ static bool counters_agree() {
 
 static oh_registered_t *row_at(int rank, unsigned long long place) { return &registered[rank][OH_PLACE_ROW(place)]; }
 
-/* The place of what lies at `at`, in a registered buffer that begins somewhere before it. Others have none of it. */
+/*
+ * The place of what lies at `at`, in a registered buffer that begins somewhere before it. Others have none of it. No
+ * number is given twice, though kept places may lead to a row that is another's now.
+ */
 static unsigned long long enroll(int rank, const unsigned char *at) {
     unsigned long long place;
-    do place = OH_PLACE(1 + emulator_draw(4 * OH_GPU_REGISTRATIONS), 0);
+    do place = OH_PLACE(last_number += 1 + emulator_draw(OH_GPU_REGISTRATIONS), 0);
     while (row_at(rank, place)->place != 0);
     const unsigned long long offset = emulator_draw(1000);
     for (int r = 0; r < nranks; r++) {
@@ -350,7 +355,8 @@ static void describe(const operation &o, size_t number) {
 
 static bool run_sequence(uint64_t seed) {
     emulator_seed(seed);
-    begin_ranks(emulator_draw(2) == 0 ? USUAL_RANKS : 1 + (int)emulator_draw(RANKS));
+    begin_ranks(emulator_draw(2) == 0 ? (int)USUAL_RANKS
+                                      : kernels[emulator_draw(sizeof kernels / sizeof kernels[0])].nranks);
     std::vector<operation> operations(2 + emulator_draw(5));
     std::vector<uint64_t> times(operations.size()); /* 0: once, with nothing between it and its neighbours */
     for (size_t i = 0; i < operations.size(); i++) {
