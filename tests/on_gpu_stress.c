@@ -15,7 +15,7 @@ enum {
     IN_A_ROW = 32,
     EAGER = 16,
     BATCHES = 4,
-    SECONDS = 20,
+    SECONDS = 12,
     QUICK_SECONDS = 4
 };
 
