@@ -31,8 +31,8 @@ RUNS = {
     "2 ranks, one is late": ("RANKS=2 OPS=2 CHUNKS=2 LATE", None),
     "2 ranks, one aborts": ("RANKS=2 OPS=2 CHUNKS=2 ABORT", None),
     "2 ranks, one differs": ("RANKS=2 OPS=2 CHUNKS=2 MISMATCH", None),
-    "3 ranks, one dies": ("RANKS=3 OPS=1 CHUNKS=2 DEATH", None),
-    "3 ranks, one is late": ("RANKS=3 OPS=1 CHUNKS=2 LATE", None),
+    "3 ranks, one dies": ("RANKS=3 OPS=1 CHUNKS=1 DEATH", None),
+    "3 ranks, one is late": ("RANKS=3 OPS=1 CHUNKS=1 LATE", None),
     "3 ranks, one aborts": ("RANKS=3 OPS=1 CHUNKS=1 ABORT", None),
     "3 ranks, one differs": ("RANKS=3 OPS=1 CHUNKS=1 MISMATCH", None),
     # The check is worth something: each of these is wrong, and is found out.
