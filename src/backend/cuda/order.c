@@ -59,11 +59,6 @@ static onehop_result_t follow_late(oh_order_t *order, const oh_cuda_t *cuda, oh_
         return oh_cuda_check(cuda, cuda->cuCtxSynchronize(),
                              "cannot wait for the last operation, whose stream is gone");
     }
-    if (found != ONEHOP_SUCCESS || last.stream_id != order->stream_id) {
-        turn->waits = true;
-        return oh_cuda_check(cuda, cuda->cuCtxSynchronize(),
-                             "cannot wait for the last operation, whose stream is gone");
-    }
     OH_TRY(record(cuda, order->event, order->stream));
     return wait_for(cuda, turn, order->event);
 }
