@@ -34,6 +34,13 @@ onehop_result_t oh_fault_raise(oh_faults_t *faults, onehop_result_t code, const 
     return oh_fault_get(faults);
 }
 
+onehop_result_t oh_fault_settle(oh_faults_t *faults, onehop_result_t result, bool broken) {
+    if (result == ONEHOP_SUCCESS || !broken) return result;
+    return oh_fault_raise(faults, result, "%s", onehop_last_error());
+}
+
+onehop_result_t oh_fault_interrupt(void *faults) { return oh_fault_get(faults); }
+
 onehop_result_t oh_fault_find_lost(oh_faults_t *faults, oh_bootstrap_t *bootstrap, const char *when) {
     bool gone[ONEHOP_MAX_RANKS] = {false};
     if (oh_bootstrap_gone(bootstrap, gone) == 0) return ONEHOP_SUCCESS;

@@ -42,6 +42,12 @@ typedef struct oh_faults {
 onehop_result_t oh_fault_raise(oh_faults_t *faults, onehop_result_t code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* A collective call that left the ranks out of step has broken the communicator. */
+onehop_result_t oh_fault_settle(oh_faults_t *faults, onehop_result_t result, bool broken);
+
+/* For oh_patience_t: nobody waits on in a communicator that is broken. `faults` is an oh_faults_t. */
+onehop_result_t oh_fault_interrupt(void *faults);
+
 /* What this rank's poison word says, with the sentence as last error; call it when oh_fault_present. */
 onehop_result_t oh_fault_get(oh_faults_t *faults);
 

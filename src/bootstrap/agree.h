@@ -3,6 +3,8 @@
 #ifndef OH_BOOTSTRAP_AGREE_H
 #define OH_BOOTSTRAP_AGREE_H
 
+#include <stdint.h>
+
 #include "bootstrap/bootstrap.h"
 
 /*
@@ -11,5 +13,14 @@
  */
 onehop_result_t oh_agree(oh_bootstrap_t *bootstrap, const char *what, onehop_result_t mine,
                          const oh_patience_t *patience, onehop_result_t *verdict);
+
+enum { OH_NO_REGISTRATION = -1 };
+
+/*
+ * Collective: all ranks give up the same registered buffer, by its number. INVALID_ARGUMENT on all ranks if they mean
+ * different ones, or a rank's `ptr` is that of none. *broken: the ranks lost touch.
+ */
+onehop_result_t oh_agree_to_deregister(oh_bootstrap_t *bootstrap, const void *ptr, int64_t number,
+                                       const oh_patience_t *patience, bool *broken);
 
 #endif

@@ -166,3 +166,12 @@ onehop_result_t oh_cuda_check(const oh_cuda_t *cuda, CUresult result, const char
     }
     return oh_fail(code, "%.360s: %s (%s)", sentence, name, text);
 }
+
+onehop_result_t oh_cuda_step_out(const oh_cuda_t *cuda, CUstreamCaptureMode *before) {
+    *before = CU_STREAM_CAPTURE_MODE_RELAXED;
+    return oh_cuda_check(cuda, cuda->cuThreadExchangeStreamCaptureMode(before), "cannot step out of a capture");
+}
+
+void oh_cuda_step_in(const oh_cuda_t *cuda, CUstreamCaptureMode before) {
+    cuda->cuThreadExchangeStreamCaptureMode(&before);
+}

@@ -128,6 +128,10 @@ void oh_cuda_close(oh_cuda_t *cuda);
 /* Whether this error leaves its context unusable: every later call of the driver says so again. */
 bool oh_cuda_is_fatal(CUresult result);
 
+/* What this thread calls from here on is no part of anybody's capture; then back to what was so before. */
+onehop_result_t oh_cuda_step_out(const oh_cuda_t *cuda, CUstreamCaptureMode *before);
+void oh_cuda_step_in(const oh_cuda_t *cuda, CUstreamCaptureMode before);
+
 /*
  * SUCCESS for CUDA_SUCCESS; else fails with the sentence, then ": CUDA_ERROR_XXX (what the driver says of it)".
  * OUT_OF_MEMORY for CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR for all others.

@@ -27,10 +27,10 @@ void oh_gpu_leave(oh_gpu_backend_t *gpu, bool pushed) {
 /* What has broken the context, if anything has. Legal while streams are captured; the event tells what all calls would.
  */
 static CUresult fatal_error(oh_gpu_backend_t *gpu) {
-    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    gpu->cuda.cuThreadExchangeStreamCaptureMode(&mode);
+    CUstreamCaptureMode mode;
+    bool out = oh_cuda_step_out(&gpu->cuda, &mode) == ONEHOP_SUCCESS;
     CUresult result = gpu->cuda.cuEventQuery(gpu->order.event);
-    gpu->cuda.cuThreadExchangeStreamCaptureMode(&mode);
+    if (out) oh_cuda_step_in(&gpu->cuda, mode);
     return oh_cuda_is_fatal(result) ? result : CUDA_SUCCESS;
 }
 
@@ -157,19 +157,8 @@ static onehop_result_t gpu_free(oh_backend_t *backend, void *ptr) {
     return result;
 }
 
-static onehop_result_t interrupt(void *ctx) {
-    oh_gpu_backend_t *gpu = ctx;
-    return oh_fault_present(&gpu->faults) ? oh_fault_get(&gpu->faults) : ONEHOP_SUCCESS;
-}
-
-/* A collective call that left the ranks out of step has broken the communicator. */
-static onehop_result_t settle(oh_gpu_backend_t *gpu, onehop_result_t result, bool broken) {
-    if (result == ONEHOP_SUCCESS || !broken) return result;
-    return oh_fault_raise(&gpu->faults, result, "%s", onehop_last_error());
-}
-
 static oh_patience_t patience_of(oh_gpu_backend_t *gpu) {
-    return (oh_patience_t){.timeout_ms = gpu->config.timeout_ms, .interrupt = interrupt, .ctx = gpu};
+    return (oh_patience_t){.timeout_ms = gpu->config.timeout_ms, .interrupt = oh_fault_interrupt, .ctx = &gpu->faults};
 }
 
 static onehop_result_t enroll(oh_backend_t *backend, void *ptr, size_t bytes) {
@@ -179,7 +168,7 @@ static onehop_result_t enroll(oh_backend_t *backend, void *ptr, size_t bytes) {
     OH_TRY(oh_gpu_enter(gpu, &pushed));
     onehop_result_t result = oh_gpu_registry_add(&gpu->registry, &patience, ptr, bytes, &broken);
     oh_gpu_leave(gpu, pushed);
-    return settle(gpu, result, broken);
+    return oh_fault_settle(&gpu->faults, result, broken);
 }
 
 static onehop_result_t dismiss(oh_backend_t *backend, void *ptr) {
@@ -189,7 +178,7 @@ static onehop_result_t dismiss(oh_backend_t *backend, void *ptr) {
     OH_TRY(oh_gpu_enter(gpu, &pushed));
     onehop_result_t result = oh_gpu_registry_remove(&gpu->registry, &patience, ptr, &broken);
     oh_gpu_leave(gpu, pushed);
-    return settle(gpu, result, broken);
+    return oh_fault_settle(&gpu->faults, result, broken);
 }
 
 /* Captured operations say where their buffers lie when they run: there is nothing to exchange. */

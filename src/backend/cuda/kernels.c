@@ -32,8 +32,8 @@ static int wish_for(oh_gpu_backend_t *gpu, onehop_dtype_t dtype, onehop_op_t op,
 
 /* Loading must not be taken for a part of somebody's capture. */
 static onehop_result_t load(const oh_cuda_t *cuda, const void *cubin, oh_gpu_kernel_t *kernel) {
-    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    OH_TRY(oh_cuda_check(cuda, cuda->cuThreadExchangeStreamCaptureMode(&mode), "cannot step out of a capture"));
+    CUstreamCaptureMode mode;
+    OH_TRY(oh_cuda_step_out(cuda, &mode));
     onehop_result_t result =
         oh_cuda_check(cuda, cuda->cuModuleLoadData(&kernel->module, cubin), "cannot load a kernel");
     if (result == ONEHOP_SUCCESS) {
@@ -44,7 +44,7 @@ static onehop_result_t load(const oh_cuda_t *cuda, const void *cubin, oh_gpu_ker
             kernel->module = NULL;
         }
     }
-    cuda->cuThreadExchangeStreamCaptureMode(&mode);
+    oh_cuda_step_in(cuda, mode);
     return result;
 }
 

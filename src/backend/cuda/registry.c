@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "backend/cuda/registry.h"
 
-#include <inttypes.h>
 #include <stdlib.h>
 
-#include "base/log.h"
 #include "base/status.h"
 #include "bootstrap/agree.h"
 
@@ -84,22 +82,14 @@ void oh_gpu_registry_close(oh_gpu_registry_t *registry) {
 
 static size_t row_of(uint64_t number) { return (size_t)((number - 1) % OH_GPU_REGISTRATIONS); }
 
-/* What follows is no part of anybody's capture. Returns what was so before. */
-static CUstreamCaptureMode step_out(const oh_cuda_t *cuda) {
-    CUstreamCaptureMode mode = CU_STREAM_CAPTURE_MODE_RELAXED;
-    cuda->cuThreadExchangeStreamCaptureMode(&mode);
-    return mode;
-}
-
-static void step_in(const oh_cuda_t *cuda, CUstreamCaptureMode mode) { cuda->cuThreadExchangeStreamCaptureMode(&mode); }
-
 static onehop_result_t make_table(oh_gpu_registry_t *registry) {
     const oh_cuda_t *cuda = registry->maps.cuda;
     CUdeviceptr table;
+    CUstreamCaptureMode mode;
     if (registry->table != 0) return ONEHOP_SUCCESS;
-    CUstreamCaptureMode mode = step_out(cuda);
+    OH_TRY(oh_cuda_step_out(cuda, &mode));
     onehop_result_t result = allocate(cuda, OH_GPU_REGISTRATIONS * sizeof(oh_registered_t), &table);
-    step_in(cuda, mode);
+    oh_cuda_step_in(cuda, mode);
     if (result == ONEHOP_SUCCESS) registry->table = table;
     return result;
 }
@@ -107,9 +97,10 @@ static onehop_result_t make_table(oh_gpu_registry_t *registry) {
 /* This rank's kernels that are under way have no place in the row. */
 static onehop_result_t write_row(const oh_gpu_registry_t *registry, size_t row, const oh_registered_t *content) {
     const oh_cuda_t *cuda = registry->maps.cuda;
-    CUstreamCaptureMode mode = step_out(cuda);
+    CUstreamCaptureMode mode;
+    OH_TRY(oh_cuda_step_out(cuda, &mode));
     CUresult code = cuda->cuMemcpyHtoD(registry->table + row * sizeof *content, content, sizeof *content);
-    step_in(cuda, mode);
+    oh_cuda_step_in(cuda, mode);
     return oh_cuda_check(cuda, code, "cannot write down a registration");
 }
 
@@ -142,30 +133,29 @@ static onehop_result_t check_own(oh_gpu_registry_t *registry, const void *ptr, c
 }
 
 static onehop_result_t enter(oh_gpu_registry_t *registry, const oh_patience_t *patience, oh_gpu_registration_t *made,
-                             void *ptr, size_t bytes) {
+                             uint64_t number, void *ptr, size_t bytes) {
     onehop_result_t verdict;
     OH_TRY(oh_agree(registry->maps.bootstrap, "register", check_own(registry, ptr, made), patience, &verdict));
     OH_TRY(verdict);
-    *made = (oh_gpu_registration_t){.ptr = ptr, .bytes = bytes, .number = next_number(registry)};
+    *made = (oh_gpu_registration_t){.ptr = ptr, .bytes = bytes, .number = number};
     return oh_device_share(&registry->maps, ptr, bytes, patience, &made->shared);
 }
 
 onehop_result_t oh_gpu_registry_add(oh_gpu_registry_t *registry, const oh_patience_t *patience, void *ptr, size_t bytes,
                                     bool *broken) {
+    const uint64_t number = next_number(registry);
     *broken = false;
-    if (next_number(registry) == 0) {
+    if (number == 0) {
         return oh_fail(ONEHOP_OUT_OF_MEMORY, "ptr is %p: %d buffers are registered, which is the most", ptr,
                        (int)OH_GPU_REGISTRATIONS);
     }
     oh_gpu_registration_t *made = calloc(1, sizeof *made);
-    onehop_result_t result = enter(registry, patience, made, ptr, bytes);
+    onehop_result_t result = enter(registry, patience, made, number, ptr, bytes);
     if (result != ONEHOP_SUCCESS) {
         *broken = !in_step(result);
     } else if (made->shared.direct) {
         result = fill_row(registry, made);
         *broken = result != ONEHOP_SUCCESS;
-    } else {
-        oh_log("the buffer at %p is not used directly: %s", ptr, made->shared.reason);
     }
     if (result != ONEHOP_SUCCESS) {
         if (made != NULL) oh_device_unshare(&registry->maps, &made->shared);
@@ -178,35 +168,16 @@ onehop_result_t oh_gpu_registry_add(oh_gpu_registry_t *registry, const oh_patien
     return ONEHOP_SUCCESS;
 }
 
-/* All ranks mean the same registration; no kernel of theirs that was launched so far is under way any more. */
-static onehop_result_t agree(oh_gpu_registry_t *registry, const oh_patience_t *patience, const void *ptr,
-                             const oh_gpu_registration_t *mine, bool *broken) {
-    const oh_cuda_t *cuda = registry->maps.cuda;
-    uint64_t number = mine != NULL ? mine->number : 0, all[ONEHOP_MAX_RANKS];
-    *broken = true;
-    if (mine != NULL) OH_TRY(oh_cuda_check(cuda, cuda->cuCtxSynchronize(), "cannot wait for the GPU"));
-    OH_TRY(oh_bootstrap_allgather(registry->maps.bootstrap, "deregister", &number, all, sizeof number, patience));
-    *broken = false;
-    for (int r = 0; r < oh_bootstrap_nranks(registry->maps.bootstrap); r++) {
-        if (all[r] == 0) {
-            return oh_fail(ONEHOP_INVALID_ARGUMENT, "rank %d: ptr is not that of a registered buffer (here: ptr %p)", r,
-                           ptr);
-        }
-        if (all[r] != all[0]) {
-            return oh_fail(ONEHOP_INVALID_ARGUMENT,
-                           "ranks deregister different buffers: rank 0 its registration %" PRIu64
-                           ", rank %d its %" PRIu64,
-                           all[0], r, all[r]);
-        }
-    }
-    return ONEHOP_SUCCESS;
-}
-
 onehop_result_t oh_gpu_registry_remove(oh_gpu_registry_t *registry, const oh_patience_t *patience, void *ptr,
                                        bool *broken) {
     static const oh_registered_t none = {0};
+    const oh_cuda_t *cuda = registry->maps.cuda;
     oh_gpu_registration_t *mine = ptr == NULL ? NULL : begins_at(registry, ptr);
-    OH_TRY(agree(registry, patience, ptr, mine, broken));
+    int64_t number = mine != NULL ? (int64_t)mine->number : OH_NO_REGISTRATION;
+    *broken = true;
+    if (mine != NULL) OH_TRY(oh_cuda_check(cuda, cuda->cuCtxSynchronize(), "cannot wait for the GPU"));
+    OH_TRY(oh_agree_to_deregister(registry->maps.bootstrap, ptr, number, patience, broken));
+    /* No kernel that was launched so far, on any rank, is under way any more. */
     *broken = true;
     if (mine->shared.direct) OH_TRY(write_row(registry, row_of(mine->number), &none));
     *broken = false;

@@ -117,19 +117,9 @@ static onehop_result_t run(oh_backend_t *backend, const oh_request_t *request) {
 
 /* ---- memory ---- */
 
-static onehop_result_t interrupt(void *ctx) {
-    oh_host_t *host = ctx;
-    return oh_fault_present(&host->faults) ? oh_fault_get(&host->faults) : ONEHOP_SUCCESS;
-}
-
 static oh_patience_t patience_of(oh_host_t *host) {
-    return (oh_patience_t){.timeout_ms = host->config.timeout_ms, .interrupt = interrupt, .ctx = host};
-}
-
-/* A collective call that left the ranks out of step has broken the communicator. */
-static onehop_result_t settle(oh_host_t *host, onehop_result_t result, bool broken) {
-    if (result == ONEHOP_SUCCESS || !broken) return result;
-    return oh_fault_raise(&host->faults, result, "%s", onehop_last_error());
+    return (oh_patience_t){
+        .timeout_ms = host->config.timeout_ms, .interrupt = oh_fault_interrupt, .ctx = &host->faults};
 }
 
 static onehop_result_t host_alloc(oh_backend_t *backend, size_t bytes, void **ptr) {
@@ -145,7 +135,7 @@ static onehop_result_t enroll(oh_backend_t *backend, void *ptr, size_t bytes) {
     oh_patience_t patience = patience_of(host);
     bool broken;
     onehop_result_t result = oh_registry_add(&host->registry, host->bootstrap, &patience, ptr, bytes, &broken);
-    return settle(host, result, broken);
+    return oh_fault_settle(&host->faults, result, broken);
 }
 
 static onehop_result_t dismiss(oh_backend_t *backend, void *ptr) {
@@ -153,7 +143,7 @@ static onehop_result_t dismiss(oh_backend_t *backend, void *ptr) {
     oh_patience_t patience = patience_of(host);
     bool broken;
     onehop_result_t result = oh_registry_remove(&host->registry, host->bootstrap, &patience, ptr, &broken);
-    return settle(host, result, broken);
+    return oh_fault_settle(&host->faults, result, broken);
 }
 
 static onehop_result_t graph_register(oh_backend_t *backend) {

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "arena/layout.h"
+#include "bootstrap/agree.h"
 
 /* ---- memory to give away ---- */
 
@@ -200,21 +201,9 @@ static size_t index_of(const oh_registry_t *registry, const void *ptr) {
 
 onehop_result_t oh_registry_remove(oh_registry_t *registry, oh_bootstrap_t *bootstrap, const oh_patience_t *patience,
                                    void *ptr, bool *broken) {
-    uint64_t mine = index_of(registry, ptr), all[ONEHOP_MAX_RANKS];
-    *broken = true;
-    OH_TRY(oh_bootstrap_allgather(bootstrap, "deregister", &mine, all, sizeof mine, patience));
-    *broken = false;
-    for (int r = 0; r < oh_bootstrap_nranks(bootstrap); r++) {
-        if (all[r] == registry->count) {
-            return oh_fail(ONEHOP_INVALID_ARGUMENT, "rank %d: ptr is not that of a registered buffer (here: ptr %p)", r,
-                           ptr);
-        }
-        if (all[r] != all[0]) {
-            return oh_fail(ONEHOP_INVALID_ARGUMENT,
-                           "ranks deregister different buffers: rank 0 its registration %llu, rank %d its %llu",
-                           (unsigned long long)all[0], r, (unsigned long long)all[r]);
-        }
-    }
+    size_t mine = index_of(registry, ptr);
+    int64_t number = mine < registry->count ? (int64_t)mine : OH_NO_REGISTRATION;
+    OH_TRY(oh_agree_to_deregister(bootstrap, ptr, number, patience, broken));
     unmap_peers(registry->entries[mine]);
     *registry->entries[mine] = (oh_registration_t){0};
     return ONEHOP_SUCCESS;
