@@ -289,23 +289,22 @@ static CUresult stream_destroy(CUstream stream) {
     return CUDA_SUCCESS;
 }
 
-static CUresult set_bytes(CUdeviceptr address, unsigned char value, size_t bytes, CUstream stream) {
-    MAY_FAIL("cuMemsetD8Async");
-    const fake_piece_t *p = find_memory(address);
-    if (p == NULL || p->state < ACCESSIBLE) return misuse("memset where no memory is");
-    if ((uintptr_t)p->base + p->bytes < address + bytes) return misuse("memset beyond the end");
-    *stream = (struct CUstream_st){.base = (unsigned char *)(uintptr_t)address, .bytes = bytes, .value = value};
-    return CUDA_SUCCESS;
-}
-
-/* ---- copies, and what waits ---- */
-
 /* Memory of the GPU at an address, for so many bytes; NULL if it is not all there. */
 static unsigned char *reach(CUdeviceptr address, size_t bytes) {
     const fake_piece_t *p = find_memory(address);
     if (p == NULL || p->state < ACCESSIBLE || (uintptr_t)p->base + p->bytes < address + bytes) return NULL;
     return (unsigned char *)(uintptr_t)address;
 }
+
+static CUresult set_bytes(CUdeviceptr address, unsigned char value, size_t bytes, CUstream stream) {
+    MAY_FAIL("cuMemsetD8Async");
+    unsigned char *memory = reach(address, bytes);
+    if (memory == NULL) return misuse("memset where no memory is");
+    *stream = (struct CUstream_st){.base = memory, .bytes = bytes, .value = value};
+    return CUDA_SUCCESS;
+}
+
+/* ---- copies, and what waits ---- */
 
 static CUresult set_bytes_now(CUdeviceptr address, unsigned char value, size_t bytes) {
     MAY_FAIL("cuMemsetD8");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "on_gpu.h"
 
+#include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,21 @@ void seat_give_back(seat_t *seat) {
     doing("give the GPU back");
     gpu_close(seat->gpu);
     seat->gpu = NULL;
+}
+
+void seat_check_well(seat_t *seat) {
+    onehop_result_t error;
+    CHECK_SUCCESS(onehop_comm_get_async_error(seat->comm, &error));
+    CHECK(error == ONEHOP_SUCCESS, "the communicator broke: %s", onehop_last_error());
+}
+
+void *driver_function(const char *name) {
+    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
+    CHECK(driver != NULL, "%s", dlerror());
+    void *function = dlsym(driver, name);
+    CHECK(function != NULL, "the driver has no %s", name);
+    dlclose(driver);
+    return function;
 }
 
 bool seat_busy(seat_t *seat) {
@@ -229,9 +245,7 @@ void sweep(seat_t *seat, const image_t *image, size_t bytes) {
             seat->operations += calls[i].count > 0;
         }
         seat_settle(seat, 2 * GPU_PLENTY_MS);
-        onehop_result_t error;
-        CHECK_SUCCESS(onehop_comm_get_async_error(seat->comm, &error));
-        CHECK(error == ONEHOP_SUCCESS, "the communicator broke: %s", onehop_last_error());
+        seat_check_well(seat);
         for (int i = 0; i < ROW; i++) call_check(seat, &calls[i]);
     }
     for (int i = 0; i < ROW; i++) slot_free(seat, &slots[i]);

@@ -26,6 +26,8 @@ void seat_join(seat_t *seat, int generation, const onehop_config_t *wish);
 void seat_leave(seat_t *seat);
 void seat_give_back(seat_t *seat);
 
+/* Fails if the communicator is broken. */
+void seat_check_well(seat_t *seat);
 /* Whether something that was launched has not ended. */
 bool seat_busy(seat_t *seat);
 /* Fails unless all that was launched ends well in time. */
@@ -34,6 +36,16 @@ void seat_settle(seat_t *seat, int64_t ms);
 void seat_check_context(seat_t *seat);
 /* Polls until the communicator is broken, and returns how; ONEHOP_SUCCESS if it is not in time. */
 onehop_result_t seat_await_error(seat_t *seat, int64_t ms);
+
+/* A function of the driver that the library does not need. */
+void *driver_function(const char *name);
+
+/* For files that include gpu_state.h. */
+#define CHECK_CUDA(result)                                                                                             \
+    do {                                                                                                               \
+        CUresult code = (result);                                                                                      \
+        CHECK(code == CUDA_SUCCESS, #result " failed: %d", (int)code);                                                 \
+    } while (0)
 
 /* ---- what is reduced ---- */
 

@@ -240,11 +240,7 @@ void case_abort(int gpus) { run_absent(gpus, ONEHOP_ABORTED, GPU_PLENTY_MS, NOTI
 
 /* ---- ranks are killed or stopped, one after the other until one is left ---- */
 
-/* A round for each; victim and pids are by the ranks of the round's communicator. */
-typedef struct struck {
-    round_t rounds[ONEHOP_MAX_RANKS];
-} struck_t;
-
+/* Each is a round; its victim and pids are by the ranks of its own communicator. */
 static void lose_one(seat_t *seat, round_t *round, int generation) {
     onehop_config_t wish = ONEHOP_CONFIG_INIT;
     work_t work;
@@ -271,14 +267,14 @@ static void lose_one(seat_t *seat, round_t *round, int generation) {
 }
 
 static void struck_rank(int rank, int nranks, void *ctx) {
-    struck_t *struck = ctx;
+    round_t *each = ctx;
     seat_t seat = seat_take(rank, nranks);
-    for (int i = 0; i < nranks - 1; i++) lose_one(&seat, &struck->rounds[i], i);
+    for (int i = 0; i < nranks - 1; i++) lose_one(&seat, &each[i], i);
     recover(&seat, nranks);
     seat_give_back(&seat);
 }
 
-/* Rank `victim` of those that are left is rank *index of the team. */
+/* Rank `victim` of those that are left is rank `index` of the team. */
 static void strike(team_t *team, round_t *round, int index, int left, int signal, rng_t *rng) {
     CHECK(reaches(&round->working, left, 2 * GPU_PLENTY_MS), "%d of %d ranks work", atomic_load(&round->working), left);
     nap_us((int64_t)rng_below(rng, 20000));
@@ -289,10 +285,10 @@ static void strike(team_t *team, round_t *round, int index, int left, int signal
     if (signal != SIGKILL) team_signal(team, index, SIGKILL);
 }
 
-static void prepare_rounds(struck_t *struck, int nranks, int signal, bool graphs, rng_t *rng) {
+static void prepare_rounds(round_t *each, int nranks, int signal, bool graphs, rng_t *rng) {
     bool killed = signal == SIGKILL;
     for (int i = 0; i < nranks - 1; i++) {
-        round_t *round = &struck->rounds[i];
+        round_t *round = &each[i];
         round->code = killed ? ONEHOP_PEER_LOST : ONEHOP_TIMEOUT;
         round->timeout_ms = killed ? KILLED_MS : STOPPED_MS;
         round->limit_ms = killed ? NOTICE_MS : STOPPED_MS + MARGIN_MS;
@@ -303,20 +299,21 @@ static void prepare_rounds(struck_t *struck, int nranks, int signal, bool graphs
 
 /* Of the ranks 0 ... nranks-1 one is left. Returns how long it took until a loss was noticed, at most. */
 static long long run_struck(int nranks, int signal, bool graphs, rng_t *rng) {
-    struck_t *struck = shared_zalloc(sizeof *struck);
+    const size_t bytes = (size_t)nranks * sizeof(round_t);
+    round_t *each = shared_zalloc(bytes);
     int left[ONEHOP_MAX_RANKS];
     long long worst = 0;
     for (int r = 0; r < nranks; r++) left[r] = r;
-    prepare_rounds(struck, nranks, signal, graphs, rng);
-    team_t *team = team_start(nranks, struck_rank, struck);
+    prepare_rounds(each, nranks, signal, graphs, rng);
+    team_t *team = team_start(nranks, struck_rank, each);
     for (int i = 0; i < nranks - 1; i++) {
-        round_t *round = &struck->rounds[i];
+        round_t *round = &each[i];
         strike(team, round, left[round->victim], nranks - i, signal, rng);
         for (int r = round->victim; r < nranks - i - 1; r++) left[r] = left[r + 1];
         if (atomic_load(&round->worst_ms) > worst) worst = atomic_load(&round->worst_ms);
     }
     team_finish(team, -1);
-    shared_free(struck, sizeof *struck);
+    shared_free(each, bytes);
     return worst;
 }
 

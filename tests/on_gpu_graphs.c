@@ -72,10 +72,8 @@ static void call_between(pieces_t *p) {
 }
 
 static void check_results(pieces_t *p) {
-    onehop_result_t error;
     seat_settle(&p->seat, 2 * GPU_PLENTY_MS);
-    CHECK_SUCCESS(onehop_comm_get_async_error(p->seat.comm, &error));
-    CHECK(error == ONEHOP_SUCCESS, "the communicator broke: %s", onehop_last_error());
+    seat_check_well(&p->seat);
     for (int s = 0; s < SLOTS; s++) {
         if (p->used[s]) call_check(&p->seat, &p->last[s]);
     }

@@ -3,7 +3,6 @@
  * Registered buffers: memory of every kind, another one on every rank, used directly by the algorithms that do so,
  * called and captured; and what is left after many rounds.
  */
-#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,12 +10,6 @@
 #include "on_gpu.h"
 
 enum { PIECES = 5, OFFSET = 4096 + 256, CALLS = 10, ROUNDS = 2000, QUICK_ROUNDS = 200, BEFORE = 50 };
-
-#define CHECK_CUDA(result)                                                                                             \
-    do {                                                                                                               \
-        CUresult code = (result);                                                                                      \
-        CHECK(code == CUDA_SUCCESS, #result " failed: %d", (int)code);                                                 \
-    } while (0)
 
 /* ---- memory of every kind ---- */
 
@@ -31,13 +24,8 @@ typedef struct area {
     unsigned char *begin;
 } area_t;
 
-/* A function of the driver that the library does not need. */
 static CUresult call_pool(seat_t *seat, const char *name, CUdeviceptr *memory, size_t bytes) {
-    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-    CHECK(driver != NULL, "%s", dlerror());
-    void *function = dlsym(driver, name);
-    CHECK(function != NULL, "the driver has no %s", name);
-    dlclose(driver);
+    void *function = driver_function(name);
     if (bytes == 0) return ((CUresult(*)(CUdeviceptr, CUstream))function)(*memory, seat->gpu->stream);
     return ((CUresult(*)(CUdeviceptr *, size_t, CUstream))function)(memory, bytes, seat->gpu->stream);
 }
@@ -104,10 +92,8 @@ static void area_free(seat_t *seat, area_t *area) {
 /* ---- use ---- */
 
 static void settle_and_check(seat_t *seat, const call_t *calls) {
-    onehop_result_t error;
     seat_settle(seat, 2 * GPU_PLENTY_MS);
-    CHECK_SUCCESS(onehop_comm_get_async_error(seat->comm, &error));
-    CHECK(error == ONEHOP_SUCCESS, "the communicator broke: %s", onehop_last_error());
+    seat_check_well(seat);
     for (int i = 0; i < CALLS; i++) call_check(seat, &calls[i]);
 }
 

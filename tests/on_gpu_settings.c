@@ -15,17 +15,13 @@
 
 /* ---- comings and goings ---- */
 
-/* What the GPU has left, from a function that the library does not need. */
+/* What the GPU has left. */
 static size_t free_memory(void) {
     typedef int (*mem_get_info_t)(size_t * free, size_t * total);
     size_t left = 0, total = 0;
-    void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_NOLOAD);
-    CHECK(driver != NULL, "%s", dlerror());
-    mem_get_info_t get = (mem_get_info_t)dlsym(driver, "cuMemGetInfo_v2");
-    CHECK(get != NULL, "the driver has no cuMemGetInfo_v2");
+    mem_get_info_t get = (mem_get_info_t)driver_function("cuMemGetInfo_v2");
     int result = get(&left, &total);
     CHECK(result == 0, "cuMemGetInfo failed: %d", result);
-    dlclose(driver);
     return left;
 }
 

@@ -12,12 +12,6 @@
 
 enum { STREAMS = 4, CALLS = 12, REPLAYS = 3, IMAGES = 3, SECONDS = 5, QUICK_SECONDS = 2 };
 
-#define CHECK_CUDA(result)                                                                                             \
-    do {                                                                                                               \
-        CUresult code = (result);                                                                                      \
-        CHECK(code == CUDA_SUCCESS, #result " failed: %d", (int)code);                                                 \
-    } while (0)
-
 /* Shared by the ranks. */
 typedef struct plan {
     int streams;
@@ -77,12 +71,6 @@ static void settle_all(bench_t *bench, int streams) {
     seat_settle(&bench->seat, 2 * GPU_PLENTY_MS);
 }
 
-static void check_well(seat_t *seat) {
-    onehop_result_t error;
-    CHECK_SUCCESS(onehop_comm_get_async_error(seat->comm, &error));
-    CHECK(error == ONEHOP_SUCCESS, "the communicator broke: %s", onehop_last_error());
-}
-
 /* Now and then this rank alone is slow in this stream. */
 static void stumble(bench_t *bench) {
     if (rng_below(&bench->mine, 4) != 0) return;
@@ -103,7 +91,7 @@ static void launch_drawn(bench_t *bench, int streams, call_t calls[CALLS], size_
 }
 
 static void check_calls(bench_t *bench, const call_t calls[CALLS]) {
-    check_well(&bench->seat);
+    seat_check_well(&bench->seat);
     for (int i = 0; i < CALLS; i++) call_check(&bench->seat, &calls[i]);
 }
 
@@ -203,7 +191,7 @@ static void comms_rank(int rank, int nranks, void *ctx) {
         doing("two communicators, round %d", round);
         for (int i = 0; i < CALLS; i += COMMS) cross(&bench, seats, &bench.slots[i], &calls[i]);
         settle_all(&bench, COMMS);
-        for (int c = 0; c < COMMS; c++) check_well(&seats[c]);
+        for (int c = 0; c < COMMS; c++) seat_check_well(&seats[c]);
         for (int i = 0; i < CALLS; i++) call_check(&bench.seat, &calls[i]);
     }
     for (int c = 0; c < COMMS; c++) seat_leave(&seats[c]);
@@ -292,7 +280,7 @@ static void gone_rank(int rank, int nranks, void *ctx) {
         }
         CHECK_CUDA(cuda->cuCtxSynchronize());
         turn_to(&bench, bench.home);
-        check_well(&bench.seat);
+        seat_check_well(&bench.seat);
         for (int i = 0; i < 2; i++) call_check(&bench.seat, &calls[i]);
     }
     seat_leave(&bench.seat);

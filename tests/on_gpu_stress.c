@@ -95,9 +95,7 @@ static int run_batch(bench_t *bench) {
         }
     }
     seat_settle(&bench->seat, 2 * GPU_PLENTY_MS);
-    onehop_result_t error;
-    CHECK_SUCCESS(onehop_comm_get_async_error(bench->seat.comm, &error));
-    CHECK(error == ONEHOP_SUCCESS, "the communicator broke: %s", onehop_last_error());
+    seat_check_well(&bench->seat);
     for (int i = 0; i < eager; i++) call_check(&bench->seat, &calls[i]);
     for (int g = 0; g < GRAPHS; g++) {
         graph_t *graph = &bench->graphs[g];
