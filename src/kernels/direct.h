@@ -123,16 +123,6 @@ OH_DEVICE oh_buffers_t oh_find_buffers(void) {
     return b;
 }
 
-/* Waits for the previous kernel, and for all ranks to say where their buffers lie, which takes the launch's first
- * barrier. False if it was given up. */
-OH_DEVICE bool oh_arrive(const oh_kernel_args_t &a, const oh_start_t &now, oh_buffers_t *buffers) {
-    oh_find_places(a);
-    oh_wait(a, now);
-    if (!oh_meet_first(a, now.barriers + 1)) return false;
-    *buffers = oh_find_buffers();
-    return true;
-}
-
 /* Unit number `unit` of a buffer. */
 OH_DEVICE oh_packet_t oh_get(const oh_kernel_args_t &a, const unsigned char *buffer, oh_u64 unit) {
     const unsigned char *from = buffer + unit * OH_UNIT;
@@ -173,5 +163,23 @@ OH_DEVICE oh_walk_t oh_walk_begin(int part) {
     return walk;
 }
 OH_DEVICE void oh_walk_on(oh_walk_t *walk, int part) { oh_walk_by(walk, blockDim.x, part); }
+
+/* ---- a launch ---- */
+
+/* What an algorithm does after barrier `barrier`, with parts of `part` units. False if it gave up. */
+typedef bool oh_directly_t(const oh_kernel_args_t &a, const oh_buffers_t &b, int part, oh_u32 barrier);
+typedef bool oh_on_pages_t(const oh_kernel_args_t &a, int part, oh_u32 barrier);
+
+/* The one or the other; steps have `parts` parts, and `in_place` says whether buffers may be used so directly. */
+OH_DEVICE bool oh_run(const oh_kernel_args_t &a, const oh_start_t &now, int parts, bool in_place,
+                      oh_directly_t directly, oh_on_pages_t on_pages) {
+    const int part = oh_part_units(a, parts);
+    const oh_u32 barrier = now.barriers + 1;
+    oh_find_places(a);
+    oh_wait(a, now);
+    if (!oh_meet_first(a, barrier)) return false;
+    const oh_buffers_t b = oh_find_buffers();
+    return b.direct && (in_place || !b.in_place) ? directly(a, b, part, barrier) : on_pages(a, part, barrier);
+}
 
 #endif

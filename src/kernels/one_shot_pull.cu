@@ -38,16 +38,8 @@ OH_DEVICE bool run_directly(const oh_kernel_args_t &a, const oh_buffers_t &b, in
     return oh_meet(a, ++barrier);
 }
 
-OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
-    const int part = oh_part_units(a, 1);
-    const oh_u32 barrier = now.barriers + 1;
-    oh_buffers_t b;
-    if (!oh_arrive(a, now, &b)) return false;
-    /* In place, a rank would write over what others still read. */
-    return b.direct && !b.in_place ? run_directly(a, b, part, barrier) : run_on_pages(a, part, barrier);
-}
-
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
     const oh_start_t now = oh_begin(a, 0, a.steps + 1);
-    oh_end(a, now, run(a, now));
+    /* In place, a rank would write directly over what others still read. */
+    oh_end(a, now, oh_run(a, now, 1, false, run_directly, run_on_pages));
 }

@@ -82,15 +82,7 @@ OH_DEVICE bool run_directly(const oh_kernel_args_t &a, const oh_buffers_t &b, in
     return oh_meet(a, ++barrier);
 }
 
-OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
-    const int part = oh_part_units(a, OH_NRANKS);
-    const oh_u32 barrier = now.barriers + 1;
-    oh_buffers_t b;
-    if (!oh_arrive(a, now, &b)) return false;
-    return b.direct ? run_directly(a, b, part, barrier) : run_on_pages(a, part, barrier);
-}
-
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
     const oh_start_t now = oh_begin(a, 0, 2 * a.steps + 1);
-    oh_end(a, now, run(a, now));
+    oh_end(a, now, oh_run(a, now, OH_NRANKS, true, run_directly, run_on_pages));
 }
