@@ -175,9 +175,9 @@ ONEHOP_API onehop_result_t onehop_comm_create_local(int nranks, const int *devic
  * stream            host: must be NULL; the call returns when recvbuf holds the result and sendbuf may be reused.
  *                   GPU: a CUstream (cudaStream_t) of the communicator's GPU, or NULL, the default stream. The call
  *                   returns once the operation is in the stream; buffers are in the GPU's memory, and belong to it
- *                   until the stream has come so far. A stream that is being captured captures it; the graph may be
- *                   replayed any number of times, in any order, between other calls, as long as all ranks launch the
- *                   same operations in the same order.
+ *                   until the stream has come so far. A stream that is being captured captures it, with buffers that
+ *                   the capture itself may have allocated; the graph may be replayed any number of times, in any
+ *                   order, between other calls, as long as all ranks launch the same operations in the same order.
  *
  * Streams of a GPU: calls may use any number of them, each waits for the one before, so that all ranks run them in the
  * order of the calls; the same in a capture that has several streams. Replays alone are the caller's: those of one

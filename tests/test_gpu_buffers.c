@@ -5,12 +5,14 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include <cmocka.h>
 
 #include "backend/cuda/buffers.h"
 
 static int asked, pageable;
+static CUstreamCaptureStatus capture;
 static const uintptr_t begin = 0x7f0000000000, end = 0x7f0000000000 + 3 * (uintptr_t)OH_BUFFER_STRETCH;
 
 static CUresult get_attribute(int *value, CUdevice_attribute attribute, CUdevice device) {
@@ -28,17 +30,26 @@ static CUresult get_pointer_attribute(void *value, CUpointer_attribute attribute
     return address >= begin && address < end ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
 }
 
-static const oh_cuda_t cuda = {.cuDeviceGetAttribute = get_attribute, .cuPointerGetAttribute = get_pointer_attribute};
+static CUresult is_capturing(CUstream stream, CUstreamCaptureStatus *status) {
+    assert_null(stream);
+    *status = capture;
+    return CUDA_SUCCESS;
+}
+
+static const oh_cuda_t cuda = {.cuDeviceGetAttribute = get_attribute,
+                               .cuPointerGetAttribute = get_pointer_attribute,
+                               .cuStreamIsCapturing = is_capturing};
 static oh_buffers_t buffers;
 
 static int open_buffers(void **state) {
     (void)state;
     asked = pageable = 0;
+    capture = CU_STREAM_CAPTURE_STATUS_NONE;
     return oh_buffers_open(&buffers, &cuda, 0) == ONEHOP_SUCCESS ? 0 : -1;
 }
 
 static onehop_result_t check(uintptr_t address, size_t bytes) {
-    return oh_buffers_check(&buffers, &cuda, "recvbuf", (const void *)address, bytes);
+    return oh_buffers_check(&buffers, &cuda, NULL, "recvbuf", (const void *)address, bytes);
 }
 
 static void test_asks_once_for_a_stretch(void **state) {
@@ -74,12 +85,28 @@ static void test_a_gpu_that_reaches_everything(void **state) {
     assert_int_equal(asked, 0);
 }
 
+/* A graph's memory is reserved when it is captured, and no more: the driver and the host do not know it. */
+static void test_memory_of_a_graph(void **state) {
+    (void)state;
+    const size_t bytes = 4096;
+    void *reserved = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(reserved, MAP_FAILED);
+    assert_int_equal(check((uintptr_t)reserved, bytes), ONEHOP_INVALID_ARGUMENT);
+    capture = CU_STREAM_CAPTURE_STATUS_ACTIVE;
+    assert_int_equal(check((uintptr_t)reserved, bytes), ONEHOP_SUCCESS);
+    assert_int_equal(check((uintptr_t)&buffers, sizeof buffers), ONEHOP_INVALID_ARGUMENT);
+    capture = CU_STREAM_CAPTURE_STATUS_NONE; /* and is not taken for known */
+    assert_int_equal(check((uintptr_t)reserved, bytes), ONEHOP_INVALID_ARGUMENT);
+    assert_int_equal(munmap(reserved, bytes), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_asks_once_for_a_stretch, open_buffers),
         cmocka_unit_test_setup(test_names_what_is_out_of_reach, open_buffers),
         cmocka_unit_test_setup(test_stretches_that_share_a_place, open_buffers),
         cmocka_unit_test_setup(test_a_gpu_that_reaches_everything, open_buffers),
+        cmocka_unit_test_setup(test_memory_of_a_graph, open_buffers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,8 +21,11 @@ typedef struct oh_buffers {
 
 onehop_result_t oh_buffers_open(oh_buffers_t *buffers, const oh_cuda_t *cuda, CUdevice device);
 
-/* INVALID_ARGUMENT, naming the argument, unless the GPU reaches its first and its last byte; bytes > 0. */
-onehop_result_t oh_buffers_check(oh_buffers_t *buffers, const oh_cuda_t *cuda, const char *name, const void *ptr,
-                                 size_t bytes);
+/*
+ * INVALID_ARGUMENT, naming the argument, unless the GPU reaches its first and its last byte; bytes > 0. If `stream` is
+ * being captured, they may also lie in memory that the graph will allocate, which cannot be told from no memory at all.
+ */
+onehop_result_t oh_buffers_check(oh_buffers_t *buffers, const oh_cuda_t *cuda, CUstream stream, const char *name,
+                                 const void *ptr, size_t bytes);
 
 #endif

@@ -108,8 +108,8 @@ static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request
 
 static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *request) {
     size_t bytes = request->count << oh_dtype_shift(request->dtype);
-    OH_TRY(oh_buffers_check(&gpu->buffers, &gpu->cuda, "sendbuf", request->sendbuf, bytes));
-    OH_TRY(oh_buffers_check(&gpu->buffers, &gpu->cuda, "recvbuf", request->recvbuf, bytes));
+    OH_TRY(oh_buffers_check(&gpu->buffers, &gpu->cuda, request->stream, "sendbuf", request->sendbuf, bytes));
+    OH_TRY(oh_buffers_check(&gpu->buffers, &gpu->cuda, request->stream, "recvbuf", request->recvbuf, bytes));
     oh_device_plan_t plan = make_plan(gpu, request, NULL);
     oh_device_kernel_t wanted = oh_device_kernel_of(&plan);
     bool whole = is_whole(request, plan.algorithm);
