@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What `onehop bench` found: a table as nccl-tests prints it, and a JSON file of the schema "onehop-bench-1". */
 #include <inttypes.h>
-#include <jansson.h>
 #include <stdlib.h>
 
 #include "bench.h"
 #include "commit.h"
 #include "gpu.h"
+#include "json.h"
 #include "machine.h"
 #include "output.h"
 
@@ -15,7 +15,7 @@ struct bench_report {
     const bench_options_t *options;
     machine_t machine;
     onehop_comm_info_t info;
-    json_t *results;
+    json_object *results;
     uint64_t wrong;
     char peer_version[32]; /* "": no peer */
 };
@@ -81,7 +81,7 @@ bench_report_t *bench_report_open(rank_t *rank, const bench_options_t *options) 
         return NULL;
     }
     bench_report_t *report = calloc(1, sizeof *report);
-    if (report == NULL || (report->results = json_array()) == NULL) {
+    if (report == NULL || (report->results = json_object_new_array()) == NULL) {
         rank_fail(rank, "no memory for the report");
         free(report);
         return NULL;
@@ -91,7 +91,7 @@ bench_report_t *bench_report_open(rank_t *rank, const bench_options_t *options) 
     report->info.size = sizeof report->info;
     machine_describe(&report->machine);
     if (!rank_try(rank, onehop_comm_get_info(rank->comm, &report->info))) {
-        json_decref(report->results);
+        json_object_put(report->results);
         free(report);
         return NULL;
     }
@@ -106,26 +106,35 @@ static double bus_bandwidth(const bench_report_t *report, const bench_row_t *row
     return algorithm_bandwidth(row) * 2 * (n - 1) / n;
 }
 
-static json_t *peers_to_json(const bench_row_t *row) {
-    json_t *peers = json_object();
+static json_object *peers_to_json(const bench_row_t *row) {
+    json_object *peers = json_object_new_object();
     for (int i = 0; i < BENCH_PEERS; i++) {
-        if (row->peers[i] > 0) json_object_set_new(peers, peer_names[i], json_real(row->peers[i]));
+        if (row->peers[i] > 0) peers = json_add(peers, (json_member_t[]){json_real(peer_names[i], row->peers[i]), {0}});
     }
     return peers;
 }
 
-static json_t *row_to_json(const bench_report_t *report, const bench_row_t *row) {
+static json_object *row_to_json(const bench_report_t *report, const bench_row_t *row) {
     const bench_options_t *options = report->options;
-    json_t *object =
-        json_pack("{s:I, s:I, s:s, s:s, s:b, s:b, s:s, s:i, s:i, s:f, s:f, s:f, s:f, s:I, s:o}", /**/
-                  "bytes", (json_int_t)row->bytes, "count", (json_int_t)row->count,              /**/
-                  "dtype", onehop_dtype_string(options->dtype), "op", onehop_op_string(options->op), "in_place",
-                  row->in_place, "registered", options->registered, "algorithm", row->choice.algorithm, "blocks",
-                  row->choice.blocks, "threads", row->choice.threads, "time_us", row->time.median_us, "time_p99_us",
-                  row->time.p99_us, "algbw_gbs", algorithm_bandwidth(row), "busbw_gbs", bus_bandwidth(report, row),
-                  "wrong", (json_int_t)row->wrong, "peers", peers_to_json(row));
-    if (on_gpu(report)) json_object_set_new(object, "host_us", json_real(row->time.host_us));
-    return object;
+    const json_member_t members[] = {json_int("bytes", (int64_t)row->bytes),
+                                     json_int("count", (int64_t)row->count),
+                                     json_text("dtype", onehop_dtype_string(options->dtype)),
+                                     json_text("op", onehop_op_string(options->op)),
+                                     json_flag("in_place", row->in_place),
+                                     json_flag("registered", options->registered),
+                                     json_text("algorithm", row->choice.algorithm),
+                                     json_int("blocks", row->choice.blocks),
+                                     json_int("threads", row->choice.threads),
+                                     json_real("time_us", row->time.median_us),
+                                     json_real("time_p99_us", row->time.p99_us),
+                                     json_real("algbw_gbs", algorithm_bandwidth(row)),
+                                     json_real("busbw_gbs", bus_bandwidth(report, row)),
+                                     json_int("wrong", (int64_t)row->wrong),
+                                     json_value("peers", peers_to_json(row)),
+                                     {0}};
+    json_object *object = json_add(json_object_new_object(), members);
+    if (!on_gpu(report)) return object;
+    return json_add(object, (json_member_t[]){json_real("host_us", row->time.host_us), {0}});
 }
 
 static void print_place(const bench_report_t *report, const bench_row_t *row) {
@@ -146,49 +155,53 @@ bool bench_report_add(bench_report_t *report, const bench_row_t *row) {
     print_place(report, row);
     if (row->in_place) printf("\n");
     report->wrong += row->wrong;
-    if (json_array_append_new(report->results, row_to_json(report, row)) != 0) {
-        return rank_fail(report->rank, "no memory for the report");
-    }
+    report->results = json_append(report->results, row_to_json(report, row));
+    if (report->results == NULL) return rank_fail(report->rank, "no memory for the report");
     return rank_printed(report->rank);
 }
 
 /* Beyond the schema: host, ranks_as, placement, signal_ns, seed; on a GPU rounds, neighbour_bytes, nccl_version, and
  * host_us in each result. */
-static json_t *to_json(const bench_report_t *report) {
+static json_object *to_json(const bench_report_t *report) {
     const bench_options_t *o = report->options;
     const char *device = on_gpu(report) ? gpu_name(report->rank->gpu) : report->machine.cpu;
     const char *driver = on_gpu(report) ? gpu_driver(report->rank->gpu) : report->machine.kernel;
-    json_t *object =
-        json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:s?, s:f, s:I}", "schema", "onehop-bench-1",
-                  "version", onehop_version(), "commit", ONEHOP_COMMIT, "date", report->machine.date, "device", device,
-                  "driver", driver, "nranks", report->info.nranks, "mode", mode_of(report), "host",
-                  report->machine.host, "ranks_as", o->ranks.threads ? "threads" : "processes", "placement",
-                  report->info.placement, "signal_ns", report->info.signal_ns, "seed", (json_int_t)o->seed);
-    bool good = object != NULL;
+    const json_member_t about[] = {json_text("schema", "onehop-bench-1"),
+                                   json_text("version", onehop_version()),
+                                   json_text("commit", ONEHOP_COMMIT),
+                                   json_text("date", report->machine.date),
+                                   json_text("device", device),
+                                   json_text("driver", driver),
+                                   json_int("nranks", report->info.nranks),
+                                   json_text("mode", mode_of(report)),
+                                   json_text("host", report->machine.host),
+                                   json_text("ranks_as", o->ranks.threads ? "threads" : "processes"),
+                                   json_text("placement", report->info.placement),
+                                   json_real("signal_ns", report->info.signal_ns),
+                                   json_int("seed", (int64_t)o->seed),
+                                   {0}};
+    json_object *object = json_add(json_object_new_object(), about);
     if (on_gpu(report)) {
         const char *peer = report->peer_version[0] != '\0' ? report->peer_version : NULL;
-        json_t *more = json_pack("{s:i, s:I, s:s?}", "rounds", o->rounds, "neighbour_bytes", (json_int_t)o->neighbour,
-                                 "nccl_version", peer);
-        good = good && json_object_update(object, more) == 0;
-        json_decref(more);
+        const json_member_t more[] = {json_int("rounds", o->rounds),
+                                      json_int("neighbour_bytes", (int64_t)o->neighbour),
+                                      json_text("nccl_version", peer),
+                                      {0}};
+        object = json_add(object, more);
     }
-    if (good && json_object_set(object, "results", report->results) == 0) return object;
-    json_decref(object);
-    return NULL;
+    const json_member_t results[] = {json_value("results", json_object_get(report->results)), {0}};
+    return json_add(object, results);
 }
 
 static bool write_json(const bench_report_t *report) {
     output_t output;
-    json_t *object = to_json(report);
-    if (object == NULL) return rank_fail(report->rank, "no memory for %s", report->options->json);
-    bool good = output_open(&output, report->options->json);
-    if (good) {
-        json_dumpf(object, output.file, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
-        fputc('\n', output.file);
-        good = output_commit(&output);
-    }
-    json_decref(object);
-    return good || rank_fail(report->rank, "%s", output.error);
+    if (!output_open(&output, report->options->json)) return rank_fail(report->rank, "%s", output.error);
+    json_object *object = to_json(report);
+    bool good = object != NULL && json_write(object, output.file);
+    json_object_put(object);
+    if (good) return output_commit(&output) || rank_fail(report->rank, "%s", output.error);
+    output_discard(&output);
+    return rank_fail(report->rank, "no memory for %s", report->options->json);
 }
 
 static bool finish(const bench_report_t *report) {
@@ -200,7 +213,7 @@ static bool finish(const bench_report_t *report) {
 
 bool bench_report_close(bench_report_t *report, bool complete) {
     bool good = complete && finish(report);
-    json_decref(report->results);
+    json_object_put(report->results);
     free(report);
     return good;
 }

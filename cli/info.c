@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* `onehop info`: what a communicator is made of, and what it would choose for which message. */
-#include <jansson.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,6 +7,7 @@
 #include "commit.h"
 #include "device.h"
 #include "info_timing.h"
+#include "json.h"
 #include "machine.h"
 #include "parse.h"
 #include "ranks.h"
@@ -112,75 +112,100 @@ static void print_text(const facts_t *facts) {
 
 /* ---- as JSON ---- */
 
-static json_t *peers_to_json(const facts_t *facts) {
-    json_t *list = json_array();
+static json_object *peers_to_json(const facts_t *facts) {
+    json_object *list = json_object_new_array();
     for (int r = 0; r < facts->comm.nranks; r++) {
         const onehop_peer_info_t *peer = &facts->peers[r];
-        json_array_append_new(list, json_pack("{s:i, s:i, s:i, s:i}", "rank", r, "pid", peer->pid, "cpus", peer->cpus,
-                                              "numa_node", peer->numa_node));
+        const json_member_t members[] = {json_int("rank", r),
+                                         json_int("pid", peer->pid),
+                                         json_int("cpus", peer->cpus),
+                                         json_int("numa_node", peer->numa_node),
+                                         {0}};
+        list = json_append(list, json_add(json_object_new_object(), members));
     }
     return list;
 }
 
-static json_t *algorithms_to_json(onehop_device_t device) {
-    json_t *list = json_array();
+static json_object *algorithms_to_json(onehop_device_t device) {
+    json_object *list = json_object_new_array();
     for (int i = 0; onehop_algorithm_name(device, i) != NULL; i++) {
-        json_array_append_new(list, json_pack("{s:s, s:s}", "name", onehop_algorithm_name(device, i), "description",
-                                              onehop_algorithm_description(device, i)));
+        const json_member_t members[] = {json_text("name", onehop_algorithm_name(device, i)),
+                                         json_text("description", onehop_algorithm_description(device, i)),
+                                         {0}};
+        list = json_append(list, json_add(json_object_new_object(), members));
     }
     return list;
 }
 
-static json_t *choices_to_json(const facts_t *facts) {
-    json_t *list = json_array();
+static json_object *choices_to_json(const facts_t *facts) {
+    json_object *list = json_object_new_array();
     for (int i = 0; i < 2 * SIZES; i++) {
         const onehop_choice_t *choice = &facts->choices[i / SIZES][i % SIZES];
-        json_array_append_new(list,
-                              json_pack("{s:I, s:b, s:s, s:I, s:i, s:i, s:s}", "bytes", (json_int_t)size_of(i % SIZES),
-                                        "registered", i / SIZES, "algorithm", choice->algorithm, "chunk_bytes",
-                                        (json_int_t)choice->chunk_bytes, "blocks", choice->blocks, "threads",
-                                        choice->threads, "reason", choice->reason));
+        const json_member_t members[] = {json_int("bytes", (int64_t)size_of(i % SIZES)),
+                                         json_flag("registered", i / SIZES),
+                                         json_text("algorithm", choice->algorithm),
+                                         json_int("chunk_bytes", (int64_t)choice->chunk_bytes),
+                                         json_int("blocks", choice->blocks),
+                                         json_int("threads", choice->threads),
+                                         json_text("reason", choice->reason),
+                                         {0}};
+        list = json_append(list, json_add(json_object_new_object(), members));
     }
     return list;
+}
+
+static json_object *workspace_to_json(const onehop_comm_info_t *comm) {
+    const json_member_t members[] = {json_int("bytes", (int64_t)comm->workspace_bytes),
+                                     json_int("control", (int64_t)comm->control_bytes),
+                                     json_int("staging", (int64_t)comm->staging_bytes),
+                                     {0}};
+    return json_add(json_object_new_object(), members);
+}
+
+static json_object *add_gpu(json_object *object, const facts_t *facts) {
+    const json_member_t members[] = {json_text("gpu", facts->comm.device_name),
+                                     json_text("gpu_driver", facts->driver),
+                                     json_text("memory", facts->comm.memory),
+                                     json_real("compile_ms", facts->comm.compile_ms),
+                                     {0}};
+    return json_add(object, members);
 }
 
 /* NULL if memory runs out. */
-static json_t *to_json(const facts_t *facts) {
+static json_object *to_json(const facts_t *facts) {
     const onehop_comm_info_t *comm = &facts->comm;
-    json_t *about = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:i, s:i}", "schema", "onehop-info-1", "version",
-                              onehop_version(), "commit", ONEHOP_COMMIT, "date", facts->machine.date, "host",
-                              facts->machine.host, "cpu", facts->machine.cpu, "driver", facts->machine.kernel, "nranks",
-                              comm->nranks, "cpus", comm->cpus);
-    json_t *device =
-        json_pack("{s:s, s:i, s:s?, s:s?, s:f}", "device", onehop_device_string(comm->device), "device_index",
-                  comm->device_index, "simd", comm->simd, "placement", comm->placement, "signal_ns", comm->signal_ns);
-    json_t *workspace = json_pack("{s:I, s:I, s:I}", "bytes", (json_int_t)comm->workspace_bytes, "control",
-                                  (json_int_t)comm->control_bytes, "staging", (json_int_t)comm->staging_bytes);
-    json_t *lists =
-        json_pack("{s:o, s:o, s:o, s:s, s:s, s:o}", "workspace", workspace, "ranks", peers_to_json(facts), "algorithms",
-                  algorithms_to_json(comm->device), "dtype", onehop_dtype_string(facts->options->dtype), "op",
-                  onehop_op_string(facts->options->op), "choices", choices_to_json(facts));
-    json_t *gpu = facts->driver == NULL
-                      ? json_object()
-                      : json_pack("{s:s?, s:s, s:s?, s:f}", "gpu", comm->device_name, "gpu_driver", facts->driver,
-                                  "memory", comm->memory, "compile_ms", comm->compile_ms);
-    bool whole = about != NULL && json_object_update(about, device) == 0 && json_object_update(about, gpu) == 0 &&
-                 json_object_update(about, lists) == 0;
-    json_decref(gpu);
-    json_decref(device);
-    json_decref(lists);
-    if (whole) return about;
-    json_decref(about);
-    return NULL;
+    const json_member_t about[] = {json_text("schema", "onehop-info-1"),
+                                   json_text("version", onehop_version()),
+                                   json_text("commit", ONEHOP_COMMIT),
+                                   json_text("date", facts->machine.date),
+                                   json_text("host", facts->machine.host),
+                                   json_text("cpu", facts->machine.cpu),
+                                   json_text("driver", facts->machine.kernel),
+                                   json_int("nranks", comm->nranks),
+                                   json_int("cpus", comm->cpus),
+                                   json_text("device", onehop_device_string(comm->device)),
+                                   json_int("device_index", comm->device_index),
+                                   json_text("simd", comm->simd),
+                                   json_text("placement", comm->placement),
+                                   json_real("signal_ns", comm->signal_ns),
+                                   {0}};
+    json_object *object = json_add(json_object_new_object(), about);
+    if (facts->driver != NULL) object = add_gpu(object, facts);
+    const json_member_t lists[] = {json_value("workspace", workspace_to_json(comm)),
+                                   json_value("ranks", peers_to_json(facts)),
+                                   json_value("algorithms", algorithms_to_json(comm->device)),
+                                   json_text("dtype", onehop_dtype_string(facts->options->dtype)),
+                                   json_text("op", onehop_op_string(facts->options->op)),
+                                   json_value("choices", choices_to_json(facts)),
+                                   {0}};
+    return json_add(object, lists);
 }
 
 static bool print_json(rank_t *rank, const facts_t *facts) {
-    json_t *object = to_json(facts);
-    if (object == NULL) return rank_fail(rank, "no memory for the answer");
-    json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(6));
-    printf("\n");
-    json_decref(object);
-    return true;
+    json_object *object = to_json(facts);
+    bool good = object != NULL && json_write(object, stdout);
+    json_object_put(object);
+    return good || rank_fail(rank, "no memory for the answer");
 }
 
 /* ---- the command ---- */
