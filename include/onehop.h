@@ -129,7 +129,9 @@ typedef struct onehop_config {
                                  0: ONEHOP_BOOTSTRAP_TIMEOUT_MS, else 60000 */
     const char *job;          /* (*) ranks meet only ranks of the same job.  NULL: ONEHOP_JOB, else torchrun's
                                  TORCHELASTIC_RUN_ID, else "" */
-    const char *algorithm;    /* (*) force an algorithm by name (onehop_algorithm_name), "auto": choose by size.
+    const char *algorithm;    /* (*) force an algorithm by name (onehop_algorithm_name), "auto": choose by size; for
+                                 measuring also how it runs, "NAME:PACKETS:THREADS:BLOCKS" on GPUs and
+                                 "NAME:CHUNK_BYTES:stream" or "NAME:CHUNK_BYTES:cached" on hosts.
                                  NULL: ONEHOP_ALGORITHM, else "auto" */
     const char *memory;       /* (*) how GPUs share memory: "vmm" (descriptors), "ipc" (handles), "auto": VMM where all
                                  can, else IPC.  NULL: ONEHOP_MEMORY, else "auto" */

@@ -2,6 +2,7 @@
 #include "select/select.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/status.h"
@@ -13,18 +14,42 @@ const oh_algorithm_info_t oh_algorithms[OH_ALGORITHMS] = {
     [OH_DIRECT] = {"direct", "two_shot on registered buffers, read and written in place; no copies", true},
 };
 
-onehop_result_t oh_select_forced(const char *name, int *forced) {
-    *forced = -1;
-    if (strcmp(name, "auto") == 0) return ONEHOP_SUCCESS;
+/* ---- what is forced ---- */
+
+enum { CHUNK_STEP = 4096, CHUNK_MAX = 64 << 20 };
+
+/* `shape` is what follows the name in `text`. */
+static onehop_result_t parse_shape(const char *text, const char *shape, oh_forced_t *forced) {
+    const char *digits = shape + 1;
+    char *end;
+    forced->shaped = true;
+    forced->chunk_bytes = strtoull(digits, &end, 10);
+    forced->stream = strcmp(end, ":stream") == 0;
+    bool number = *digits >= '0' && *digits <= '9', store = forced->stream || strcmp(end, ":cached") == 0;
+    bool chunk = forced->chunk_bytes % CHUNK_STEP == 0 && forced->chunk_bytes <= CHUNK_MAX &&
+                 (forced->chunk_bytes > 0 || forced->algorithm == OH_DIRECT);
+    if (number && chunk && store) return ONEHOP_SUCCESS;
+    return oh_fail(ONEHOP_INVALID_ARGUMENT,
+                   "algorithm is \"%s\": expected NAME:CHUNK_BYTES:stream or NAME:CHUNK_BYTES:cached, with a multiple "
+                   "of %d bytes, at most %d (direct: 0, for it cuts nothing)",
+                   text, CHUNK_STEP, CHUNK_MAX);
+}
+
+onehop_result_t oh_forced_parse(const char *text, oh_forced_t *forced) {
+    *forced = (oh_forced_t){.algorithm = -1};
+    if (strcmp(text, "auto") == 0) return ONEHOP_SUCCESS;
+    size_t length = strcspn(text, ":");
     for (int i = 0; i < OH_ALGORITHMS; i++) {
-        if (strcmp(name, oh_algorithms[i].name) == 0) {
-            *forced = i;
-            return ONEHOP_SUCCESS;
-        }
+        const char *name = oh_algorithms[i].name;
+        if (strlen(name) != length || strncmp(name, text, length) != 0) continue;
+        forced->algorithm = i;
+        return text[length] == '\0' ? ONEHOP_SUCCESS : parse_shape(text, text + length, forced);
     }
-    return oh_fail(ONEHOP_INVALID_ARGUMENT, "algorithm is \"%s\": expected auto, %s, %s or %s", name,
+    return oh_fail(ONEHOP_INVALID_ARGUMENT, "algorithm is \"%s\": expected auto, %s, %s or %s", text,
                    oh_algorithms[OH_ONE_SHOT].name, oh_algorithms[OH_TWO_SHOT].name, oh_algorithms[OH_DIRECT].name);
 }
+
+/* ---- which row ---- */
 
 /*
  * The last row that fits. Rows for registered buffers follow the others, so that they win where they fit. An algorithm
@@ -43,19 +68,25 @@ static const oh_table_row_t *find_row(const oh_question_t *q, int forced) {
 
 oh_plan_t oh_select(const oh_question_t *q, char *reason) {
     /* A forced algorithm that cannot run gives way to the table: a slow path is allowed, a refusal is not. */
-    bool possible = q->forced >= 0 && (q->registered || !oh_algorithms[q->forced].needs_registration);
-    const oh_table_row_t *row = find_row(q, possible ? q->forced : -1);
-    size_t chunk = row->chunk_bytes < q->chunk_max ? row->chunk_bytes : q->chunk_max;
+    const oh_forced_t *forced = &q->forced;
+    bool possible = forced->algorithm >= 0 && (q->registered || !oh_algorithms[forced->algorithm].needs_registration);
+    const oh_table_row_t *row = find_row(q, possible ? forced->algorithm : -1);
+    oh_plan_t plan = {.algorithm = row->algorithm, .chunk_bytes = row->chunk_bytes, .stream = row->stream};
+    if (possible && forced->shaped) {
+        plan.chunk_bytes = forced->chunk_bytes;
+        plan.stream = forced->stream;
+    }
+    if (plan.chunk_bytes > q->chunk_max) plan.chunk_bytes = q->chunk_max;
     if (reason != NULL) {
         snprintf(reason, OH_REASON_TEXT, "%stable for %s ranks: %s from %zu bytes, %s",
                  possible ? "forced by the configuration; " : "", oh_placement_name(q->placement),
                  oh_algorithms[row->algorithm].name, row->from_bytes, row->registered ? "registered" : "any buffers");
     }
-    return (oh_plan_t){.algorithm = row->algorithm, .chunk_bytes = chunk, .stream = row->stream};
+    return plan;
 }
 
-size_t oh_select_chunk_max(void) {
-    size_t most = 0;
+size_t oh_select_chunk_max(const oh_forced_t *forced) {
+    size_t most = forced->chunk_bytes;
     for (size_t i = 0; i < oh_host_table_rows; i++) {
         if (oh_host_table[i].chunk_bytes > most) most = oh_host_table[i].chunk_bytes;
     }

@@ -106,6 +106,22 @@ class Bench(Case):
                 _, found = self.bench("-n", 2, "--algorithm", name, *SMALL, *more)
                 self.assertEqual({result["algorithm"] for result in found["results"]}, {name})
 
+    def test_algorithm_for_measuring(self):
+        for name, chunk, store in (("two_shot", 8192, "stream"), ("one_shot", 4096, "stream"),
+                                   ("two_shot", 1 << 20, "cached"), ("direct", 0, "stream")):
+            with self.subTest(name=name, chunk=chunk, store=store):
+                forced = environment(ONEHOP_ALGORITHM=f"{name}:{chunk}:{store}")
+                _, found = self.bench("-n", 3, *SMALL, "--registered", env=forced)
+                self.assertEqual({result["algorithm"] for result in found["results"]}, {name})
+                done = onehop("info", "-n", 2, "--json", env=forced)
+                self.assert_good(done)
+                for choice in json.loads(done.stdout)["choices"]:
+                    if choice["registered"]:
+                        self.assertEqual(choice["chunk_bytes"], min(chunk or choice["bytes"], choice["bytes"]))
+        done = onehop("bench", "-n", 2, env=environment(ONEHOP_ALGORITHM="two_shot:1000:cached"))
+        self.assertEqual((done.stdout, done.returncode), ("", 1))
+        self.assertRegex(done.stderr, r'^onehop bench: rank \d: algorithm is "two_shot:1000:cached": expected .*\n$')
+
     def test_seeds_differ(self):
         seeds = {self.bench("-n", 2, "-e", 8, "--iters", 1)[1]["seed"] for _ in range(3)}
         self.assertEqual(len(seeds), 3)

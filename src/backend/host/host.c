@@ -220,8 +220,8 @@ static void find_reductions(oh_host_t *host) {
 
 static onehop_result_t set_up(oh_host_t *host) {
     oh_patience_t patience = {.timeout_ms = host->config.bootstrap_timeout_ms};
-    OH_TRY(oh_select_forced(host->config.algorithm, &host->forced));
-    host->layout = oh_layout_make(host->config.workspace_bytes, oh_select_chunk_max());
+    OH_TRY(oh_forced_parse(host->config.algorithm, &host->forced));
+    host->layout = oh_layout_make(host->config.workspace_bytes, oh_select_chunk_max(&host->forced));
     OH_TRY(oh_arena_open(host->bootstrap, host->layout.total, &patience, &host->arena));
     for (int r = 0; r < host->nranks; r++) {
         host->segment[r] = (oh_segment_t *)(void *)host->arena.base[r];

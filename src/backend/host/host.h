@@ -53,7 +53,7 @@ typedef struct oh_host {
     oh_bootstrap_t *bootstrap; /* not ours */
     int rank, nranks;
     oh_topology_t topology;
-    int forced; /* algorithm, or -1 */
+    oh_forced_t forced;
 
     oh_arena_t arena;
     oh_layout_t layout;
