@@ -298,6 +298,8 @@ typedef struct onehop_choice {
     size_t chunk_bytes;    /* the message is cut into pieces of this size; the message's size if it is not cut */
     int blocks, threads;   /* of a GPU kernel; 0 on the host */
     char reason[160];
+    int packets, steps; /* of a GPU kernel: packets of a thread in one step, steps of every block; 0 on the host */
+    int stream;         /* host: whether results are stored around the cache */
 } onehop_choice_t;
 /* registered: whether sendbuf and recvbuf are registered on all ranks.  Errors: INVALID_ARGUMENT. */
 ONEHOP_API onehop_result_t onehop_comm_explain(const onehop_comm_t *comm, size_t count, onehop_dtype_t dtype,

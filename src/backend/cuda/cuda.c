@@ -198,6 +198,8 @@ static void explain(const oh_backend_t *backend, const oh_request_t *request, bo
     choice->chunk_bytes = request->count << oh_dtype_shift(request->dtype);
     choice->blocks = plan.blocks;
     choice->threads = plan.threads;
+    choice->packets = plan.packets;
+    choice->steps = (int)plan.steps;
 }
 
 static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {

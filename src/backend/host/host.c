@@ -160,6 +160,7 @@ static void explain(const oh_backend_t *backend, const oh_request_t *request, bo
     oh_plan_t plan = make_plan(host, bytes, registered, choice->reason);
     choice->algorithm = oh_algorithms[plan.algorithm].name;
     choice->chunk_bytes = plan.algorithm == OH_DIRECT || plan.chunk_bytes > bytes ? bytes : plan.chunk_bytes;
+    choice->stream = plan.stream;
 }
 
 static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
