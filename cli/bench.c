@@ -22,21 +22,6 @@ typedef struct bench_run {
     void *send, *recv;
 } bench_run_t;
 
-/* One all-reduce of fresh data into a buffer that held none of the result; *wrong is summed over the ranks. */
-static bool verify(bench_run_t *run, const bench_call_t *call, uint64_t seed, uint64_t *wrong) {
-    rank_t *rank = run->rank;
-    data_t data = {call->dtype, call->op, rank->nranks, seed};
-    memset(call->recv, 0xA5, call->count * onehop_dtype_size(call->dtype));
-    data_fill(&data, rank->rank, call->send == call->recv ? call->recv : run->send, call->count);
-    if (!rank_try(rank,
-                  onehop_all_reduce(call->send, call->recv, call->count, call->dtype, call->op, rank->comm, NULL)))
-        return false;
-    uint64_t mine = data_check(&data, call->recv, call->count, NULL);
-    if (!rank_all_reduce_host(rank, &mine, 1, ONEHOP_UINT64, ONEHOP_SUM)) return false;
-    *wrong += mine;
-    return true;
-}
-
 /* The result is verified before the measurement and after it. */
 static bool bench_one(bench_run_t *run, size_t bytes, bool in_place) {
     const bench_options_t *options = run->options;
@@ -45,9 +30,9 @@ static bool bench_one(bench_run_t *run, size_t bytes, bool in_place) {
     row.choice.size = sizeof row.choice;
     bench_call_t call = {in_place ? run->recv : run->send, run->recv, row.count, options->dtype, options->op};
     if (run->report != NULL) progress_show("%zu bytes %s", row.bytes, in_place ? "in place" : "out of place");
-    if (!verify(run, &call, data_mix(run->seed ^ bytes), &row.wrong) ||
+    if (!bench_verify(run->rank, &call, data_mix(run->seed ^ bytes), &row.wrong) ||
         !bench_measure(run->rank, &call, options->iters, options->warmup, &row.time) ||
-        !verify(run, &call, data_mix(~run->seed ^ bytes), &row.wrong)) {
+        !bench_verify(run->rank, &call, data_mix(~run->seed ^ bytes), &row.wrong)) {
         return false;
     }
     if (run->report == NULL) return true;

@@ -4,7 +4,8 @@
  *
  *   bench.c          options; the rank's loop over sizes
  *   bench_measure.c  one measurement on the host
- *   bench_gpu.c      the rank's loop on a GPU, with its measurements
+ *   bench_gpu.c      the rank's loop on a GPU
+ *   bench_gpu_time.c one measurement there
  *   bench_report.c   the table and the JSON file
  */
 #ifndef CLI_BENCH_H
@@ -44,8 +45,7 @@ typedef struct bench_options {
 /* ---- one measurement ---- */
 
 typedef struct bench_call {
-    const void *send;
-    void *recv;
+    void *send, *recv; /* the same: in place */
     size_t count;
     onehop_dtype_t dtype;
     onehop_op_t op;
@@ -57,7 +57,11 @@ typedef struct bench_time {
     double host_us; /* on a GPU: what a call costs the processor */
 } bench_time_t;
 
-/* Collective; the same result on all ranks. */
+/* One all-reduce of fresh data into a buffer that held none of the result; *wrong grows by the elements of all ranks
+ * that are wrong. Collective. */
+bool bench_verify(rank_t *rank, const bench_call_t *call, uint64_t seed, uint64_t *wrong);
+/* Collective; the same results on all ranks. */
+bool bench_median(rank_t *rank, const bench_call_t *call, int iters, int warmup, double *median_us);
 bool bench_measure(rank_t *rank, const bench_call_t *call, int iters, int warmup, bench_time_t *time);
 
 /* ---- the report, made by rank 0 ---- */

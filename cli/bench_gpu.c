@@ -1,341 +1,82 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * `onehop bench` on GPUs. Operations go over four pairs of buffers in turn, so that none finds its own data where it
- * left them. The clock is the GPU's: events before and after a graph of operations, or a series of calls. Before the
- * first event all ranks meet in an all-reduce, which no rank's GPU reaches before its graph is asked for.
- * NCCL is measured in the same way, in turn with us.
- */
-#include <math.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
+/* `onehop bench` on GPUs: the rank's series of sizes. NCCL is measured in the same way, in turn with us. */
+#include "bench_gpu.h"
 
-#include "bench.h"
 #include "data.h"
 #include "device.h"
-#include "nccl.h"
 #include "say.h"
-
-enum {
-    PAIRS = 4,
-    OPERATIONS = 48, /* in one graph */
-    OPERATIONS_LARGE = 20,
-    LARGE = 8 << 20,
-    WARM_REPLAYS = 3,
-    DELAY_US = 100, /* longer than a rank needs to ask for a graph */
-    ALIGNMENT = 4096,
-};
-
-typedef struct buffers {
-    char *send[PAIRS], *recv[PAIRS];
-} buffers_t;
 
 /* One rank's part of the series. */
 typedef struct bench {
-    rank_t *rank;
-    const bench_options_t *options;
+    gpu_bench_t gpu;
     bench_report_t *report; /* NULL but on rank 0 */
     uint64_t seed;
-    unsigned char *host; /* one message */
-    char *memory, *neighbour;
-    nccl_t *nccl;
-    buffers_t ours, window;
-    double *samples;
 } bench_t;
 
-/* What is measured: an all-reduce of one of the systems. */
-typedef struct subject {
-    bool nccl;
-    const buffers_t *buffers;
-    size_t count;
-    bool in_place;
-} subject_t;
-
-static bool uses_graphs(const bench_t *bench) { return bench->options->mode == BENCH_GRAPH; }
-
-static size_t bytes_of(const bench_t *bench, const subject_t *s) {
-    return s->count * onehop_dtype_size(bench->options->dtype);
-}
-
-/* ---- operations ---- */
-
-static bool enqueue(bench_t *bench, const subject_t *s, int index) {
-    const bench_options_t *o = bench->options;
-    char *recv = s->buffers->recv[index % PAIRS], *send = s->in_place ? recv : s->buffers->send[index % PAIRS];
-    if (s->nccl) return nccl_all_reduce(bench->nccl, send, recv, s->count, o->dtype, o->op);
-    rank_t *rank = bench->rank;
-    return rank_try(rank, onehop_all_reduce(send, recv, s->count, o->dtype, o->op, rank->comm, gpu_stream(rank->gpu)));
-}
-
-/* `s` may be NULL: then there is nothing but the neighbour. */
-static bool enqueue_all(bench_t *bench, const subject_t *s, int operations, bool neighbour) {
-    rank_t *rank = bench->rank;
-    for (int i = 0; i < operations; i++) {
-        if (s != NULL && !enqueue(bench, s, i)) return false;
-        if (neighbour && !rank_gpu(rank, gpu_stir(rank->gpu, bench->neighbour, bench->options->neighbour)))
-            return false;
-    }
-    return true;
-}
-
-static bool capture(bench_t *bench, const subject_t *s, int operations, bool neighbour, gpu_graph_t *graph) {
-    rank_t *rank = bench->rank;
-    if (!rank_gpu(rank, gpu_capture_begin(rank->gpu))) return false;
-    bool good = enqueue_all(bench, s, operations, neighbour);
-    return rank_gpu(rank, gpu_capture_end(rank->gpu, good, graph)) && rank_meet(rank);
-}
-
-/* ---- verification ---- */
-
-static data_t data_of(const bench_t *bench, uint64_t seed, int pair) {
-    return (data_t){bench->options->dtype, bench->options->op, bench->rank->nranks, data_mix(seed + (uint64_t)pair)};
-}
-
-static bool fill(bench_t *bench, const subject_t *s, uint64_t seed) {
-    rank_t *rank = bench->rank;
-    size_t bytes = bytes_of(bench, s);
-    for (int i = 0; i < PAIRS; i++) {
-        data_t data = data_of(bench, seed, i);
-        data_fill(&data, rank->rank, bench->host, s->count);
-        if (!rank_gpu(rank, gpu_upload(rank->gpu, s->buffers->send[i], bench->host, bytes) &&
-                                (s->in_place ? gpu_copy(rank->gpu, s->buffers->recv[i], s->buffers->send[i], bytes)
-                                             : gpu_fill(rank->gpu, s->buffers->recv[i], 0xA5, bytes))))
-            return false;
-    }
-    return true;
-}
-
-static bool run_pairs(bench_t *bench, const subject_t *s, bool graphs) {
-    rank_t *rank = bench->rank;
-    gpu_graph_t graph = {0};
-    bool good;
-    if (graphs) {
-        good = capture(bench, s, PAIRS, false, &graph) && rank_gpu(rank, gpu_replay(rank->gpu, &graph));
-    } else {
-        good = enqueue_all(bench, s, PAIRS, false);
-    }
-    good = good && rank_settle(rank);
-    gpu_graph_free(rank->gpu, &graph);
-    return good;
-}
-
-/* One all-reduce of fresh data in each pair of buffers; *wrong is summed over the ranks. */
-static bool verify(bench_t *bench, const subject_t *s, uint64_t seed, bool graphs, uint64_t *wrong) {
-    rank_t *rank = bench->rank;
-    uint64_t mine = 0;
-    if (!fill(bench, s, seed) || !run_pairs(bench, s, graphs)) return false;
-    for (int i = 0; i < PAIRS; i++) {
-        data_t data = data_of(bench, seed, i);
-        memset(bench->host, 0x5A, bytes_of(bench, s));
-        if (!rank_gpu(rank, gpu_download(rank->gpu, bench->host, s->buffers->recv[i], bytes_of(bench, s))))
-            return false;
-        mine += data_check(&data, bench->host, s->count, NULL);
-    }
-    if (!rank_all_reduce_host(rank, &mine, 1, ONEHOP_UINT64, ONEHOP_SUM)) return false;
-    *wrong += mine;
-    return true;
-}
-
-/* ---- time ---- */
-
-static int ascending(const void *a, const void *b) {
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
-/* The samples of the slowest rank, in order; then their median and their 99th percentile. */
-static bool sum_up(bench_t *bench, double *median, double *p99) {
-    int rounds = bench->options->rounds;
-    double *samples = bench->samples;
-    if (!rank_all_reduce_host(bench->rank, samples, (size_t)rounds, ONEHOP_FLOAT64, ONEHOP_MAX)) return false;
-    qsort(samples, (size_t)rounds, sizeof *samples, ascending);
-    *median = rounds % 2 == 1 ? samples[rounds / 2] : (samples[rounds / 2 - 1] + samples[rounds / 2]) / 2;
-    *p99 = samples[(int)ceil(0.99 * rounds) - 1];
-    return true;
-}
-
-/* In place, sums would grow from one series to the next until they are no numbers. */
-static bool refill(bench_t *bench, const subject_t *s) {
-    gpu_t *gpu = bench->rank->gpu;
-    bool good = true;
-    for (int i = 0; i < PAIRS && s != NULL && s->in_place && good; i++) {
-        good = gpu_copy(gpu, s->buffers->recv[i], s->buffers->send[i], bytes_of(bench, s));
-    }
-    return rank_gpu(bench->rank, good);
-}
-
-/* All ranks begin at once; a graph when it has been asked for, calls while they are being made. */
-static bool begin(bench_t *bench, const subject_t *s) {
-    rank_t *rank = bench->rank;
-    const bench_options_t *o = bench->options;
-    return refill(bench, s) && (!uses_graphs(bench) || rank_gpu(rank, gpu_delay(rank->gpu, DELAY_US))) &&
-           rank_try(rank, onehop_all_reduce(NULL, NULL, 0, o->dtype, o->op, rank->comm, gpu_stream(rank->gpu))) &&
-           rank_gpu(rank, gpu_mark_start(rank->gpu));
-}
-
-static bool end(bench_t *bench, double *us) {
-    rank_t *rank = bench->rank;
-    return rank_gpu(rank, gpu_mark_end(rank->gpu)) && rank_settle(rank) &&
-           rank_gpu(rank, gpu_elapsed_us(rank->gpu, us));
-}
-
-static bool time_replays(bench_t *bench, const subject_t *s, const gpu_graph_t *graph, double *median, double *p99) {
-    rank_t *rank = bench->rank;
-    int warmup = bench->options->warmup >= 0 ? bench->options->warmup : WARM_REPLAYS;
-    for (int i = -warmup; i < bench->options->rounds; i++) {
-        double us;
-        if (!begin(bench, s) || !rank_gpu(rank, gpu_replay(rank->gpu, graph)) || !end(bench, &us)) return false;
-        if (i >= 0) bench->samples[i] = us;
-    }
-    return sum_up(bench, median, p99);
-}
-
-static bool time_graph(bench_t *bench, const subject_t *s, int operations, double *median, double *p99) {
-    gpu_graph_t graph = {0};
-    bool good =
-        capture(bench, s, operations, bench->neighbour != NULL, &graph) && time_replays(bench, s, &graph, median, p99);
-    gpu_graph_free(bench->rank->gpu, &graph);
-    return good;
-}
-
-static bool time_calls(bench_t *bench, const subject_t *s, int operations, double *median, double *p99) {
-    int warmup = bench->options->warmup >= 0 ? bench->options->warmup : WARM_REPLAYS;
-    for (int i = -warmup; i < bench->options->rounds; i++) {
-        double us;
-        if (!begin(bench, s) || !enqueue_all(bench, s, operations, bench->neighbour != NULL) || !end(bench, &us))
-            return false;
-        if (i >= 0) bench->samples[i] = us;
-    }
-    return sum_up(bench, median, p99);
-}
-
-/* The time of one operation; what the neighbour takes alone is no part of it. */
-static bool time_operation(bench_t *bench, const subject_t *s, bench_time_t *time) {
-    bool (*measure)(bench_t *, const subject_t *, int, double *, double *) =
-        uses_graphs(bench) ? time_graph : time_calls;
-    int operations = bytes_of(bench, s) < LARGE ? OPERATIONS : OPERATIONS_LARGE;
-    if (bench->options->iters > 0) operations = bench->options->iters;
-    double alone = 0, alone_p99 = 0;
-    if (bench->neighbour != NULL && !measure(bench, NULL, operations, &alone, &alone_p99)) return false;
-    if (!measure(bench, s, operations, &time->median_us, &time->p99_us)) return false;
-    time->median_us = (time->median_us - alone) / operations;
-    time->p99_us = (time->p99_us - alone) / operations;
-    return true;
-}
-
-static double thread_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-    return 1e6 * (double)now.tv_sec + 1e-3 * (double)now.tv_nsec;
-}
-
-/* What a call costs the processor: that of the rank with the highest, the median of many series. */
-static bool time_host(bench_t *bench, const subject_t *s, double *us) {
-    double p99;
-    for (int i = 0; i < bench->options->rounds; i++) {
-        double start = thread_us();
-        if (!enqueue_all(bench, s, OPERATIONS_LARGE, false)) return false;
-        bench->samples[i] = (thread_us() - start) / OPERATIONS_LARGE;
-        if (!rank_settle(bench->rank)) return false;
-    }
-    return sum_up(bench, us, &p99);
-}
-
-/* ---- the series ---- */
-
 /* NCCL is warmed up, and verified, by calls: it connects in the first of them. */
-static bool measure_peer(bench_t *bench, const subject_t *s, double *us) {
+static bool measure_peer(bench_t *bench, const gpu_subject_t *s, double *us) {
     uint64_t wrong = 0;
     bench_time_t time;
-    if (!verify(bench, s, bench->seed, false, &wrong) || !time_operation(bench, s, &time)) return false;
-    if (wrong > 0) return rank_fail(bench->rank, "NCCL got %llu elements wrong", (unsigned long long)wrong);
+    if (!gpu_bench_verify(&bench->gpu, s, bench->seed, false, &wrong) || !gpu_bench_time(&bench->gpu, s, &time))
+        return false;
+    if (wrong > 0) return rank_fail(bench->gpu.rank, "NCCL got %llu elements wrong", (unsigned long long)wrong);
     *us = time.median_us;
     return true;
 }
 
-static bool measure_peers(bench_t *bench, subject_t s, bench_row_t *row) {
-    if (bench->nccl == NULL) return true;
+static bool measure_peers(bench_t *bench, gpu_subject_t s, bench_row_t *row) {
+    if (bench->gpu.nccl == NULL) return true;
     s.nccl = true;
     if (!measure_peer(bench, &s, &row->peers[BENCH_NCCL])) return false;
-    s.buffers = &bench->window;
-    return nccl_window(bench->nccl) == NULL || measure_peer(bench, &s, &row->peers[BENCH_NCCL_WINDOW]);
+    s.buffers = &bench->gpu.window;
+    return nccl_window(bench->gpu.nccl) == NULL || measure_peer(bench, &s, &row->peers[BENCH_NCCL_WINDOW]);
 }
 
 /* What was not called yet is called before it is captured. */
 static bool bench_one(bench_t *bench, size_t bytes, bool in_place) {
-    const bench_options_t *o = bench->options;
+    const bench_options_t *o = bench->gpu.options;
     bench_row_t row = {.count = bytes / onehop_dtype_size(o->dtype), .in_place = in_place};
     row.bytes = row.count * onehop_dtype_size(o->dtype);
     row.choice.size = sizeof row.choice;
-    subject_t s = {.buffers = &bench->ours, .count = row.count, .in_place = in_place};
+    gpu_subject_t s = {.buffers = &bench->gpu.ours, .count = row.count, .in_place = in_place};
     if (bench->report != NULL) progress_show("%zu bytes %s", row.bytes, in_place ? "in place" : "out of place");
-    if (!verify(bench, &s, data_mix(bench->seed ^ bytes), false, &row.wrong) || !time_operation(bench, &s, &row.time) ||
-        !time_host(bench, &s, &row.time.host_us) ||
-        !verify(bench, &s, data_mix(~bench->seed ^ bytes), uses_graphs(bench), &row.wrong) ||
+    if (!gpu_bench_verify(&bench->gpu, &s, data_mix(bench->seed ^ bytes), false, &row.wrong) ||
+        !gpu_bench_time(&bench->gpu, &s, &row.time) || !gpu_bench_time_host(&bench->gpu, &s, &row.time.host_us) ||
+        !gpu_bench_verify(&bench->gpu, &s, data_mix(~bench->seed ^ bytes), o->mode == BENCH_GRAPH, &row.wrong) ||
         !measure_peers(bench, s, &row))
         return false;
     if (bench->report == NULL) return true;
     progress_clear();
-    return rank_try(bench->rank,
-                    onehop_comm_explain(bench->rank->comm, row.count, o->dtype, o->op, o->registered, &row.choice)) &&
+    return rank_try(bench->gpu.rank, onehop_comm_explain(bench->gpu.rank->comm, row.count, o->dtype, o->op,
+                                                         o->registered, &row.choice)) &&
            bench_report_add(bench->report, &row);
 }
 
-static size_t room_of(const bench_t *bench) {
-    return (bench->options->max_bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-}
-
-static void lay_out(const bench_t *bench, char *memory, buffers_t *out) {
-    for (size_t i = 0; i < PAIRS; i++) {
-        out->send[i] = memory + 2 * i * room_of(bench);
-        out->recv[i] = memory + (2 * i + 1) * room_of(bench);
-    }
-}
-
-static bool get_memory(bench_t *bench) {
-    rank_t *rank = bench->rank;
-    const bench_options_t *o = bench->options;
-    bench->host = malloc(o->max_bytes);
-    bench->samples = calloc((size_t)o->rounds, sizeof *bench->samples);
-    if (bench->host == NULL || bench->samples == NULL) return rank_fail(rank, "no memory for %zu bytes", o->max_bytes);
-    if (!rank_gpu(rank, (bench->memory = gpu_alloc(rank->gpu, 2 * PAIRS * room_of(bench))) != NULL)) return false;
-    lay_out(bench, bench->memory, &bench->ours);
-    if (o->registered && !rank_try(rank, onehop_register(rank->comm, bench->memory, 2 * PAIRS * room_of(bench))))
-        return false;
-    if (o->neighbour > 0 &&
-        !rank_gpu(rank, (bench->neighbour = gpu_alloc(rank->gpu, o->neighbour)) != NULL &&
-                            gpu_fill(rank->gpu, bench->neighbour, 0, o->neighbour) && gpu_synchronize(rank->gpu)))
-        return false;
-    return rank_meet(rank);
-}
-
 static bool open_peer(bench_t *bench) {
-    if (bench->options->peer == NULL) return true;
-    bench->nccl = nccl_open(bench->rank, bench->options->nccl, 2 * PAIRS * room_of(bench));
-    if (bench->nccl == NULL) return false;
-    if (nccl_window(bench->nccl) != NULL) lay_out(bench, nccl_window(bench->nccl), &bench->window);
-    if (bench->report != NULL) bench_report_peer(bench->report, nccl_version(bench->nccl));
+    if (bench->gpu.options->peer == NULL) return true;
+    bench->gpu.nccl = nccl_open(bench->gpu.rank, bench->gpu.options->nccl, gpu_bench_bytes(&bench->gpu));
+    if (bench->gpu.nccl == NULL) return false;
+    if (nccl_window(bench->gpu.nccl) != NULL)
+        gpu_bench_lay_out(&bench->gpu, nccl_window(bench->gpu.nccl), &bench->gpu.window);
+    if (bench->report != NULL) bench_report_peer(bench->report, nccl_version(bench->gpu.nccl));
     return true;
 }
 
 static bool bench_series(bench_t *bench) {
-    for (int i = 0; i < bench->options->sizes.count; i++) {
-        size_t bytes = bench->options->sizes.bytes[i];
+    for (int i = 0; i < bench->gpu.options->sizes.count; i++) {
+        size_t bytes = bench->gpu.options->sizes.bytes[i];
         if (!bench_one(bench, bytes, false) || !bench_one(bench, bytes, true)) return false;
     }
     return true;
 }
 
 bool bench_on_gpu(rank_t *rank, const bench_options_t *options, bench_report_t *report, uint64_t seed) {
-    bench_t bench = {.rank = rank, .options = options, .report = report, .seed = seed};
-    bool good = get_memory(&bench) && open_peer(&bench) && bench_series(&bench);
+    bench_t bench = {.report = report, .seed = seed};
+    bool good = gpu_bench_open(&bench.gpu, rank, options) && open_peer(&bench) && bench_series(&bench);
     progress_clear();
     /* What failed while others are still at it may never end. */
-    if (good) nccl_close(bench.nccl);
-    if (good && options->registered) good = rank_try(rank, onehop_deregister(rank->comm, bench.memory));
-    gpu_free(rank->gpu, bench.memory);
-    gpu_free(rank->gpu, bench.neighbour);
-    free(bench.samples);
-    free(bench.host);
+    if (good) nccl_close(bench.gpu.nccl);
+    if (good && options->registered) good = rank_try(rank, onehop_deregister(rank->comm, bench.gpu.memory));
+    gpu_bench_close(&bench.gpu);
     return good;
 }

@@ -6,9 +6,11 @@
  */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "bench.h"
+#include "data.h"
 #include "device.h"
 
 enum { SAMPLES_MAX = 10000, SAMPLES_MIN = 5, WARMUP_MAX = 1 << 20 };
@@ -63,44 +65,73 @@ static double quantile_of(const double *sorted, int count, double quantile) {
     return sorted[clamp(ceil(quantile * count) - 1, 0, count - 1)];
 }
 
-static bool median_of_batches(rank_t *rank, const bench_call_t *call, int batch, int batches, double *samples,
-                              double *out) {
-    for (int i = 0; i < batches; i++) {
-        if (!run_batch(rank, call, batch, &samples[i])) return false;
-        samples[i] /= batch;
+/* How much is measured, by what one operation takes. */
+typedef struct series {
+    int batch, batches, singles;
+    double *samples;
+} series_t;
+
+static bool series_open(rank_t *rank, const bench_call_t *call, int iters, int warmup, series_t *s) {
+    double each;
+    if (!warm_up(rank, call, warmup, &each)) return false;
+    s->batch = clamp(batch_us / each, 1, iters > 0 ? iters : SAMPLES_MAX);
+    s->batches = iters > 0 ? iters / s->batch : clamp(series_us / each / s->batch, SAMPLES_MIN, SAMPLES_MAX);
+    s->singles = iters > 0 ? iters : clamp(series_us / each, SAMPLES_MIN, SAMPLES_MAX);
+    s->samples = malloc(sizeof *s->samples * (size_t)(s->batches > s->singles ? s->batches : s->singles));
+    return s->samples != NULL || rank_fail(rank, "no memory for the samples");
+}
+
+static bool median_of_batches(rank_t *rank, const bench_call_t *call, const series_t *s, double *out) {
+    for (int i = 0; i < s->batches; i++) {
+        if (!run_batch(rank, call, s->batch, &s->samples[i])) return false;
+        s->samples[i] /= s->batch;
     }
-    if (!max_over_ranks(rank, samples, batches)) return false;
-    qsort(samples, (size_t)batches, sizeof *samples, ascending);
-    *out = quantile_of(samples, batches, 0.5);
+    if (!max_over_ranks(rank, s->samples, s->batches)) return false;
+    qsort(s->samples, (size_t)s->batches, sizeof *s->samples, ascending);
+    *out = quantile_of(s->samples, s->batches, 0.5);
     return true;
 }
 
-static bool p99_of_singles(rank_t *rank, const bench_call_t *call, int singles, double *samples, double *out) {
+static bool p99_of_singles(rank_t *rank, const bench_call_t *call, const series_t *s, double *out) {
     double spent;
     if (!run_batch(rank, call, 1, &spent)) return false;
     double last = now_us();
-    for (int i = 0; i < singles; i++) {
+    for (int i = 0; i < s->singles; i++) {
         if (!run_once(rank, call)) return false;
         double now = now_us();
-        samples[i] = now - last;
+        s->samples[i] = now - last;
         last = now;
     }
-    if (!max_over_ranks(rank, samples, singles)) return false;
-    qsort(samples, (size_t)singles, sizeof *samples, ascending);
-    *out = quantile_of(samples, singles, 0.99);
+    if (!max_over_ranks(rank, s->samples, s->singles)) return false;
+    qsort(s->samples, (size_t)s->singles, sizeof *s->samples, ascending);
+    *out = quantile_of(s->samples, s->singles, 0.99);
     return true;
 }
 
-bool bench_measure(rank_t *rank, const bench_call_t *call, int iters, int warmup, bench_time_t *time) {
-    double each;
-    if (!warm_up(rank, call, warmup, &each)) return false;
-    int batch = clamp(batch_us / each, 1, iters > 0 ? iters : SAMPLES_MAX);
-    int batches = iters > 0 ? iters / batch : clamp(series_us / each / batch, SAMPLES_MIN, SAMPLES_MAX);
-    int singles = iters > 0 ? iters : clamp(series_us / each, SAMPLES_MIN, SAMPLES_MAX);
-    double *samples = malloc(sizeof *samples * (size_t)(batches > singles ? batches : singles));
-    if (samples == NULL) return rank_fail(rank, "no memory for the samples");
-    bool good = median_of_batches(rank, call, batch, batches, samples, &time->median_us) &&
-                p99_of_singles(rank, call, singles, samples, &time->p99_us);
-    free(samples);
+bool bench_median(rank_t *rank, const bench_call_t *call, int iters, int warmup, double *median_us) {
+    series_t series;
+    if (!series_open(rank, call, iters, warmup, &series)) return false;
+    bool good = median_of_batches(rank, call, &series, median_us);
+    free(series.samples);
     return good;
+}
+
+bool bench_measure(rank_t *rank, const bench_call_t *call, int iters, int warmup, bench_time_t *time) {
+    series_t series;
+    if (!series_open(rank, call, iters, warmup, &series)) return false;
+    bool good =
+        median_of_batches(rank, call, &series, &time->median_us) && p99_of_singles(rank, call, &series, &time->p99_us);
+    free(series.samples);
+    return good;
+}
+
+bool bench_verify(rank_t *rank, const bench_call_t *call, uint64_t seed, uint64_t *wrong) {
+    data_t data = {call->dtype, call->op, rank->nranks, seed};
+    memset(call->recv, 0xA5, call->count * onehop_dtype_size(call->dtype));
+    data_fill(&data, rank->rank, call->send, call->count);
+    if (!run_once(rank, call)) return false;
+    uint64_t mine = data_check(&data, call->recv, call->count, NULL);
+    if (!rank_all_reduce_host(rank, &mine, 1, ONEHOP_UINT64, ONEHOP_SUM)) return false;
+    *wrong += mine;
+    return true;
 }

@@ -135,6 +135,35 @@ static int gpus_to_choose_from(const ranks_t *ranks) {
     return gpu_count();
 }
 
+/* ---- in a rank: another communicator ---- */
+
+static int gather_through(void *ctx, const void *mine, void *all, size_t bytes_each) {
+    rank_t *self = ctx;
+    memset(all, 0, bytes_each * (size_t)self->nranks);
+    memcpy((char *)all + bytes_each * (size_t)self->rank, mine, bytes_each);
+    bool good = rank_all_reduce_host(self, all, bytes_each * (size_t)self->nranks, ONEHOP_UINT8, ONEHOP_MAX);
+    return good ? 0 : -1;
+}
+
+bool rank_branch(rank_t *self, const onehop_config_t *settings, rank_t *branch) {
+    onehop_comm_info_t info = {.size = sizeof info};
+    if (!rank_try(self, onehop_comm_get_info(self->comm, &info))) return false;
+    onehop_config_t config = *settings;
+    config.rank = self->rank;
+    config.nranks = self->nranks;
+    config.device = info.device;
+    config.device_index = info.device_index;
+    config.allgather = gather_through;
+    config.allgather_ctx = self;
+    *branch = *self;
+    return rank_try(self, onehop_comm_create(&config, &branch->comm)) && rank_meet(self);
+}
+
+bool rank_branch_end(rank_t *branch) {
+    onehop_comm_destroy(branch->comm);
+    return rank_meet(branch);
+}
+
 /* ---- as this process ---- */
 
 static int run_environment(const ranks_t *ranks, rank_fn body, void *ctx, board_t *board) {

@@ -59,6 +59,14 @@ bool rank_agree(rank_t *self, uint64_t *value);
  */
 bool rank_meet(rank_t *self);
 
+/*
+ * In a rank: another communicator of the same ranks on the same device, with settings of its own; they find each other
+ * through that of `self`, which goes on. Collective. What `branch` notes and measures is as a rank's own.
+ */
+bool rank_branch(rank_t *self, const onehop_config_t *settings, rank_t *branch);
+/* Once all ranks have ended what they do on it. */
+bool rank_branch_end(rank_t *branch);
+
 /* Zeroed memory that the ranks share with who starts them; NULL if there is none left. */
 void *shared_alloc(size_t bytes);
 void shared_free(void *memory, size_t bytes);
