@@ -95,6 +95,7 @@ static void print_text(const facts_t *facts) {
     print_device(facts);
     printf("workspace  %zu bytes a rank: %zu control, %zu staging\n", comm->workspace_bytes, comm->control_bytes,
            comm->staging_bytes);
+    printf("tuning     %s\n", or_dash(comm->tuning));
     printf("\n%4s %10s %11s %10s\n", "rank", "process", "processors", "NUMA node");
     for (int r = 0; r < comm->nranks; r++) {
         const onehop_peer_info_t *peer = &facts->peers[r];
@@ -192,6 +193,7 @@ static json_object *to_json(const facts_t *facts) {
     json_object *object = json_add(json_object_new_object(), about);
     if (facts->driver != NULL) object = add_gpu(object, facts);
     const json_member_t lists[] = {json_value("workspace", workspace_to_json(comm)),
+                                   json_text("tuning", comm->tuning),
                                    json_value("ranks", peers_to_json(facts)),
                                    json_value("algorithms", algorithms_to_json(comm->device)),
                                    json_text("dtype", onehop_dtype_string(facts->options->dtype)),

@@ -15,8 +15,9 @@
 #include "base/config.h"
 #include "base/dtype.h"
 #include "base/status.h"
+#include "select/built_in.h"
 #include "select/device.h"
-#include "select/device_table.h"
+#include "select/model.h"
 
 enum { ROUNDS = 200000, USUAL_WORKSPACE = 32 << 20, USUAL_MULTIPROCESSORS = 132 };
 static const size_t LARGEST_WORKSPACE = (size_t)1 << 30, LARGEST_SWEPT = 64 << 20;
@@ -58,6 +59,26 @@ static void any_algorithm(char *text, size_t size) {
     if (kind == 3) {
         snprintf(text, size, "%s:%d:%zu:%zu", name, packets[up_to(3) - 1], 32 * up_to(16), any_to_power(9));
     }
+}
+
+static const oh_device_table_t *h200(int nranks) { return oh_built_in_device("NVIDIA H200", OH_NVLINK, nranks); }
+
+/* The one that is built in, what the model says, or rows that nobody would wish for. */
+static oh_device_table_t any_table(int nranks) {
+    static const int packets[] = {1, 2, 4};
+    oh_device_table_t table = *h200(nranks);
+    size_t kind = up_to(3), from = 0;
+    if (kind == 2) oh_model_device(nranks, (int)up_to(OH_GPU_TEAMS), (oh_links_t)(up_to(OH_LINKS) - 1), &table);
+    if (kind < 3) return table;
+    snprintf(table.name, sizeof table.name, "%.*s", OH_TABLE_NAME - 1,
+             "the longest name that any table can ever have, to the last byte");
+    table.count = (int)up_to(OH_TABLE_ROWS);
+    for (int i = 0; i < table.count; i++, from += any_to_power(24)) {
+        const oh_device_algorithm_t algorithm = (oh_device_algorithm_t)(up_to(OH_DEVICE_ALGORITHMS) - 1);
+        const int each = oh_device_algorithms[algorithm].packets ? packets[up_to(3) - 1] : 1;
+        table.rows[i] = (oh_device_row_t){from, algorithm, each, (int)(32 * up_to(16)), (int)any_to_power(16)};
+    }
+    return table;
 }
 
 static oh_device_question_t any_question(void) {
@@ -113,7 +134,8 @@ static void test_plans_fit(void **state) {
     (void)state;
     for (int i = 0; i < ROUNDS; i++) {
         const oh_device_question_t q = any_question();
-        const oh_device_plan_t plan = oh_device_select(&q, NULL);
+        const oh_device_table_t table = any_table(q.nranks);
+        const oh_device_plan_t plan = oh_device_select(&q, &table, NULL);
         check_shape(&q, &plan);
         check_work(&q, &plan);
     }
@@ -125,7 +147,9 @@ static void test_plans_are_the_same_for_all(void **state) {
     onehop_choice_t choice;
     for (int i = 0; i < ROUNDS; i++) {
         oh_device_question_t q = any_question(), again = q;
-        oh_device_plan_t plan = oh_device_select(&q, NULL), other = oh_device_select(&again, choice.reason);
+        const oh_device_table_t table = any_table(q.nranks);
+        oh_device_plan_t plan = oh_device_select(&q, &table, NULL);
+        oh_device_plan_t other = oh_device_select(&again, &table, choice.reason);
         assert_int_equal(plan.algorithm, other.algorithm);
         assert_int_equal(plan.packets, other.packets);
         assert_int_equal(plan.threads, other.threads);
@@ -133,6 +157,7 @@ static void test_plans_are_the_same_for_all(void **state) {
         assert_int_equal(plan.units, other.units);
         assert_int_equal(plan.steps, other.steps);
         assert_non_null(strstr(choice.reason, oh_device_algorithms[plan.algorithm].name));
+        assert_non_null(strstr(choice.reason, table.name));
         assert_int_equal(q.forced.algorithm >= 0, strncmp(choice.reason, "forced", 6) == 0);
     }
 }
@@ -141,37 +166,54 @@ static void test_plans_are_the_same_for_all(void **state) {
 
 static void test_rows_are_in_order(void **state) {
     (void)state;
-    const oh_device_row_t *row = oh_device_table;
-    assert_int_equal(row->from_bytes, 0);
-    for (size_t i = 1; i < oh_device_table_rows; i++) {
-        bool next = row[i].nranks == row[i - 1].nranks && row[i].from_bytes > row[i - 1].from_bytes;
-        bool begins = row[i].nranks > row[i - 1].nranks && row[i].from_bytes == 0;
-        if (!next && !begins) fail_msg("row %zu of the table is out of order", i);
+    for (int nranks = 1; nranks <= OH_GPU_RANKS; nranks++) {
+        const oh_device_table_t *table = h200(nranks);
+        assert_int_equal(table->rows[0].from_bytes, 0);
+        for (int i = 1; i < table->count; i++) {
+            assert_true(table->rows[i].from_bytes > table->rows[i - 1].from_bytes);
+        }
     }
-    assert_int_equal(row[oh_device_table_rows - 1].nranks, OH_GPU_RANKS);
+}
+
+/* Every GPU that is called so, joined as it was when it was measured; other numbers of ranks take the next table. */
+static void test_whose_table(void **state) {
+    (void)state;
+    assert_null(oh_built_in_device("NVIDIA H200", OH_PCIE, 2));
+    assert_null(oh_built_in_device("NVIDIA H100", OH_NVLINK, 2));
+    assert_null(oh_built_in_device("NVIDIA H20", OH_NVLINK, 2));
+    assert_ptr_equal(oh_built_in_device("NVIDIA H200 SXM", OH_NVLINK, 2), h200(2));
+    assert_ptr_equal(h200(1), h200(2));
+    assert_ptr_equal(h200(3), h200(4));
+    for (int nranks = 5; nranks < 8; nranks++) assert_ptr_equal(h200(nranks), h200(8));
+    assert_true(h200(2) != h200(4) && h200(4) != h200(8));
 }
 
 /* A message of exactly a row's bytes is reduced as the row says; one that is shorter, by the row before. */
+static void check_row(int nranks, int index) {
+    char reason[sizeof((onehop_choice_t *)0)->reason], words[64];
+    const oh_device_table_t *table = h200(nranks);
+    const oh_device_row_t *row = &table->rows[index];
+    oh_device_question_t q = question_of(LARGEST_WORKSPACE, nranks, OH_GPU_TEAMS, "auto");
+    q.dtype = ONEHOP_UINT8;
+    q.count = row->from_bytes > 0 ? row->from_bytes : 1;
+    oh_device_plan_t plan = oh_device_select(&q, table, reason);
+    assert_int_equal(plan.algorithm, row->algorithm);
+    assert_int_equal(plan.threads, row->threads);
+    assert_true(plan.packets == row->packets || plan.steps > 1);
+    assert_true(plan.blocks <= row->blocks);
+    snprintf(words, sizeof words, " from %zu bytes;", row->from_bytes);
+    if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
+    if (index == 0) return;
+    q.count--;
+    oh_device_select(&q, table, reason);
+    snprintf(words, sizeof words, " from %zu bytes;", row[-1].from_bytes);
+    if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
+}
+
 static void test_rows_are_reached(void **state) {
     (void)state;
-    char reason[sizeof((onehop_choice_t *)0)->reason], words[64];
-    for (size_t i = 0; i < oh_device_table_rows; i++) {
-        const oh_device_row_t *row = &oh_device_table[i];
-        oh_device_question_t q = question_of(LARGEST_WORKSPACE, row->nranks, OH_GPU_TEAMS, "auto");
-        q.dtype = ONEHOP_UINT8;
-        q.count = row->from_bytes > 0 ? row->from_bytes : 1;
-        oh_device_plan_t plan = oh_device_select(&q, reason);
-        assert_int_equal(plan.algorithm, row->algorithm);
-        assert_int_equal(plan.threads, row->threads);
-        assert_true(plan.packets == row->packets || plan.steps > 1);
-        assert_true(plan.blocks <= row->blocks);
-        snprintf(words, sizeof words, " from %zu bytes;", row->from_bytes);
-        if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
-        if (row->from_bytes == 0) continue;
-        q.count--;
-        oh_device_select(&q, reason);
-        snprintf(words, sizeof words, " from %zu bytes;", row[-1].from_bytes);
-        if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
+    for (int nranks = 2; nranks <= OH_GPU_RANKS; nranks *= 2) {
+        for (int i = 0; i < h200(nranks)->count; i++) check_row(nranks, i);
     }
 }
 
@@ -188,14 +230,14 @@ static bool is_listed(const oh_device_kernel_t *kernels, int count, oh_device_ke
 /* Sizes that are far enough from one another to be many, close enough to meet every row before and after its ends. */
 static size_t next_size(size_t bytes) { return bytes + (bytes < 4096 ? 16 : bytes / 128); }
 
-static void check_kernels(oh_device_question_t q) {
+static void check_kernels(oh_device_question_t q, const oh_device_table_t *table) {
     oh_device_kernel_t kernels[OH_DEVICE_KERNELS];
     bool used[OH_DEVICE_KERNELS] = {false};
-    int count = oh_device_kernels(&q, kernels);
+    int count = oh_device_kernels(&q, table, kernels);
     assert_true(count >= 1 && count < OH_DEVICE_KERNELS); /* none was left out */
     for (size_t bytes = 16; bytes <= LARGEST_SWEPT; bytes = next_size(bytes)) {
         q.count = bytes / onehop_dtype_size(q.dtype);
-        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        oh_device_plan_t plan = oh_device_select(&q, table, NULL);
         oh_device_kernel_t wanted = oh_device_kernel_of(&plan);
         if (!is_listed(kernels, count, wanted)) {
             fail_msg("%d ranks, %zu bytes of %s: %s of %d packets%s is not listed", q.nranks, bytes,
@@ -217,23 +259,24 @@ static void test_kernels_are_listed(void **state) {
                     oh_device_question_t q = usual_question(nranks, a < 0 ? "auto" : oh_device_algorithms[a].name);
                     q.dtype = (onehop_dtype_t)dtype;
                     q.op = (onehop_op_t)op;
-                    check_kernels(q);
+                    check_kernels(q, h200(nranks));
                 }
             }
         }
     }
 }
 
-/* Nor with other settings. */
+/* Nor with other settings and tables. */
 static void test_kernels_of_any_settings(void **state) {
     (void)state;
     oh_device_kernel_t kernels[OH_DEVICE_KERNELS];
     for (int i = 0; i < ROUNDS; i++) {
         oh_device_question_t q = any_question();
+        const oh_device_table_t table = any_table(q.nranks);
         if (q.count == 0) continue;
-        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        oh_device_plan_t plan = oh_device_select(&q, &table, NULL);
         q.count = 0;
-        assert_true(is_listed(kernels, oh_device_kernels(&q, kernels), oh_device_kernel_of(&plan)));
+        assert_true(is_listed(kernels, oh_device_kernels(&q, &table, kernels), oh_device_kernel_of(&plan)));
     }
 }
 
@@ -254,7 +297,7 @@ static void test_forced(void **state) {
 
         oh_device_question_t q = usual_question(4, text);
         q.count = 4 << 20;
-        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        oh_device_plan_t plan = oh_device_select(&q, h200(4), NULL);
         assert_int_equal(plan.algorithm, i);
         assert_true(plan.threads == 96 && plan.blocks <= 17);
     }
@@ -349,6 +392,7 @@ int main(void) {
         cmocka_unit_test(test_plans_fit),
         cmocka_unit_test(test_plans_are_the_same_for_all),
         cmocka_unit_test(test_rows_are_in_order),
+        cmocka_unit_test(test_whose_table),
         cmocka_unit_test(test_rows_are_reached),
         cmocka_unit_test(test_kernels_are_listed),
         cmocka_unit_test(test_kernels_of_any_settings),

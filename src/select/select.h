@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * The choice of algorithm: a pure function of the question and a table, so that all ranks choose alike.
- * An algorithm is a row of `oh_algorithms`; what is best for which size is a row of the tuning table.
+ * The choice on hosts: which algorithm, in pieces of which size. A pure function of the question and tables, so that
+ * all ranks choose alike. An algorithm is a row of `oh_algorithms`; what is best for which size is a row of a table.
  */
 #ifndef OH_SELECT_SELECT_H
 #define OH_SELECT_SELECT_H
 
-#include "plan.h"
-#include "topology/topology.h"
+#include "select/table.h"
 
 typedef struct oh_algorithm_info {
     const char *name, *description;
@@ -40,9 +39,9 @@ typedef struct oh_question {
 enum { OH_REASON_TEXT = sizeof(((onehop_choice_t *)0)->reason) };
 
 /* `reason`, OH_REASON_TEXT bytes, receives why; NULL where nobody asks. */
-oh_plan_t oh_select(const oh_question_t *question, char *reason);
+oh_plan_t oh_select(const oh_question_t *question, const oh_host_tables_t *tables, char *reason);
 
-/* The largest chunk that is forced, or that any row of the table asks for: more workspace than that is of no use. */
-size_t oh_select_chunk_max(const oh_forced_t *forced);
+/* The largest chunk that is forced, or that any row asks for: more workspace than that is of no use. */
+size_t oh_select_chunk_max(const oh_forced_t *forced, const oh_host_tables_t *tables);
 
 #endif
