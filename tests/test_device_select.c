@@ -280,6 +280,89 @@ static void test_kernels_of_any_settings(void **state) {
     }
 }
 
+/* ---- the model ---- */
+
+static const oh_device_row_t *row_for(const oh_device_table_t *table, size_t bytes) {
+    int i = table->count - 1;
+    while (table->rows[i].from_bytes > bytes) i--;
+    return &table->rows[i];
+}
+
+static size_t two_shot_from(const oh_device_table_t *table) {
+    for (int i = 0; i < table->count; i++) {
+        if (table->rows[i].algorithm == OH_TWO_SHOT_PUSH) return table->rows[i].from_bytes;
+    }
+    return SIZE_MAX;
+}
+
+static bool within_twice(size_t a, size_t b) { return a <= 2 * b && b <= 2 * a; }
+
+/* Where there are measurements, the model says nearly the same. */
+static void test_model_is_close(void **state) {
+    (void)state;
+    for (int nranks = 2; nranks <= 4; nranks += 2) {
+        oh_device_table_t model;
+        oh_model_device(nranks, USUAL_MULTIPROCESSORS, OH_NVLINK, &model);
+        const size_t change = two_shot_from(h200(nranks));
+        assert_true(within_twice(two_shot_from(&model), change));
+        for (size_t bytes = 16; bytes <= LARGEST_SWEPT; bytes = next_size(bytes)) {
+            const oh_device_row_t *measured = row_for(h200(nranks), bytes), *said = row_for(&model, bytes);
+            if (measured->algorithm != said->algorithm) {
+                assert_true(within_twice(bytes, change));
+            } else if (!within_twice((size_t)(measured->threads * measured->packets),
+                                     (size_t)(said->threads * said->packets))) {
+                fail_msg("%d ranks, %zu bytes: %d threads of %d packets, measured %d of %d", nranks, bytes,
+                         said->threads, said->packets, measured->threads, measured->packets);
+            }
+        }
+    }
+}
+
+static void check_model(int nranks, int blocks, oh_links_t links) {
+    oh_device_table_t model;
+    const oh_device_question_t q = question_of(LARGEST_WORKSPACE, nranks, blocks, "auto");
+    oh_model_device(nranks, oh_device_blocks_max(&q), links, &model);
+    assert_string_equal(model.name, "model");
+    assert_true(model.count >= 1 && model.count <= OH_TABLE_ROWS && model.rows[0].from_bytes == 0);
+    for (int i = 0; i < model.count; i++) {
+        const oh_device_row_t *row = &model.rows[i];
+        assert_true(row->threads <= oh_device_threads_max(nranks, row->packets, false) && row->blocks == blocks);
+        assert_true(row->algorithm == (row->from_bytes >= two_shot_from(&model) ? OH_TWO_SHOT_PUSH : OH_ONE_SHOT_PUSH));
+        if (i + 1 == model.count) break;
+        assert_true(row[1].from_bytes > row->from_bytes);
+        /* What a row with a larger one of its kind behind it takes, it takes in one step. */
+        if (row[1].algorithm != row->algorithm) continue;
+        const size_t parts = row->algorithm == OH_TWO_SHOT_PUSH ? (size_t)nranks : 1;
+        const size_t step = (size_t)(row->threads * row->packets * blocks) * OH_PACKET * parts;
+        assert_int_equal(row[1].from_bytes, step + 1);
+    }
+    check_kernels(question_of(USUAL_WORKSPACE, nranks, blocks, "auto"), &model);
+}
+
+/* On every GPU, however small. */
+static void test_model_of_any_gpu(void **state) {
+    (void)state;
+    for (int nranks = 1; nranks <= OH_GPU_RANKS; nranks++) {
+        for (int blocks = 1; blocks <= OH_GPU_TEAMS; blocks += 1 + blocks / 8) {
+            check_model(nranks, blocks, OH_NVLINK);
+            check_model(nranks, blocks, OH_PCIE);
+        }
+    }
+}
+
+/* Slower wires call for two-shot earlier, as do more ranks. */
+static void test_model_of_wires(void **state) {
+    (void)state;
+    size_t before = SIZE_MAX;
+    for (int nranks = 3; nranks <= OH_GPU_RANKS; nranks++) {
+        oh_device_table_t nvlink, pcie;
+        oh_model_device(nranks, USUAL_MULTIPROCESSORS, OH_NVLINK, &nvlink);
+        oh_model_device(nranks, USUAL_MULTIPROCESSORS, OH_PCIE, &pcie);
+        assert_true(two_shot_from(&pcie) < two_shot_from(&nvlink) / 8 && two_shot_from(&nvlink) < before);
+        before = two_shot_from(&nvlink);
+    }
+}
+
 /* ---- what is forced ---- */
 
 static void test_forced(void **state) {
@@ -396,6 +479,9 @@ int main(void) {
         cmocka_unit_test(test_rows_are_reached),
         cmocka_unit_test(test_kernels_are_listed),
         cmocka_unit_test(test_kernels_of_any_settings),
+        cmocka_unit_test(test_model_is_close),
+        cmocka_unit_test(test_model_of_any_gpu),
+        cmocka_unit_test(test_model_of_wires),
         cmocka_unit_test(test_forced),
         cmocka_unit_test(test_bad_names),
         cmocka_unit_test(test_bad_shapes),

@@ -283,12 +283,11 @@ onehop_result_t oh_tuning_file_parse(const char *path, const char *text, size_t 
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
     json_object *root = json_tokener_parse_ex(tokener, text, (int)bytes + 1); /* the zero tells that this is all */
     onehop_result_t result;
-    if (json_tokener_get_error(tokener) != json_tokener_success || json_tokener_get_parse_end(tokener) < bytes) {
-        const size_t end = json_tokener_get_parse_end(tokener);
-        const char *why = json_tokener_get_error(tokener) == json_tokener_continue
-                              ? "it ends too early"
-                              : json_tokener_error_desc(json_tokener_get_error(tokener));
-        result = oh_fail(ONEHOP_INVALID_ARGUMENT, "tuning file %.200s: not JSON, at byte %zu: %s", path, end, why);
+    const enum json_tokener_error error = json_tokener_get_error(tokener);
+    const size_t end = json_tokener_get_parse_end(tokener);
+    if (error != json_tokener_success || end < bytes) {
+        result = oh_fail(ONEHOP_INVALID_ARGUMENT, "tuning file %.200s: not JSON, at byte %zu: %s", path, end,
+                         error != json_tokener_success ? json_tokener_error_desc(error) : "a zero in the text");
     } else if (!json_object_is_type(root, json_type_object)) {
         result = refuse(&at, "it", json_object_to_json_string(root), "an object");
     } else {
