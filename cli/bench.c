@@ -104,7 +104,7 @@ static void list_sizes(bench_options_t *o) {
     }
 }
 
-static int finish_options(bench_options_t *options) {
+int bench_list_sizes(bench_options_t *options) {
     size_t size = onehop_dtype_size(options->dtype);
     const char *smallest = options->sizes.count > 0 ? "--sizes" : "--min";
     if (options->sizes.count > 0) list_sizes(options);
@@ -118,6 +118,12 @@ static int finish_options(bench_options_t *options) {
         return EXIT_USAGE;
     }
     if (options->sizes.count == 0) list_sizes(options);
+    return PARSE_GO_ON;
+}
+
+static int finish_options(bench_options_t *options) {
+    int status = bench_list_sizes(options);
+    if (status != PARSE_GO_ON) return status;
     options->mode = options->mode_name != NULL && strcmp(options->mode_name, "eager") == 0 ? BENCH_EAGER : BENCH_GRAPH;
     options->neighbour -= options->neighbour % 16;
     options->seed = data_fresh_seed() >> 1; /* JSON's integers have a sign */

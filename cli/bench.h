@@ -42,6 +42,10 @@ typedef struct bench_options {
     const char *peer, *nccl;
 } bench_options_t;
 
+/* Lists the sizes that the options ask for, and the smallest and the largest of them. Returns PARSE_GO_ON; or, having
+ * complained, the exit status. */
+int bench_list_sizes(bench_options_t *options);
+
 /* ---- one measurement ---- */
 
 typedef struct bench_call {
@@ -61,7 +65,7 @@ typedef struct bench_time {
  * that are wrong. Collective. */
 bool bench_verify(rank_t *rank, const bench_call_t *call, uint64_t seed, uint64_t *wrong);
 /* Collective; the same results on all ranks. */
-bool bench_median(rank_t *rank, const bench_call_t *call, int iters, int warmup, double *median_us);
+bool bench_median(rank_t *rank, const bench_call_t *call, double us, double *median_us); /* `us` at least in all */
 bool bench_measure(rank_t *rank, const bench_call_t *call, int iters, int warmup, bench_time_t *time);
 
 /* ---- the report, made by rank 0 ---- */

@@ -14,7 +14,7 @@
 #include "device.h"
 
 enum { SAMPLES_MAX = 10000, SAMPLES_MIN = 5, WARMUP_MAX = 1 << 20 };
-static const double batch_us = 100, series_us = 50e3, warmup_us = 10e3;
+static const double batch_us = 100, series_us = 50e3, warmup_part = 0.2;
 
 static double now_us(void) {
     struct timespec now;
@@ -41,14 +41,15 @@ static bool max_over_ranks(rank_t *rank, double *values, int count) {
     return rank_all_reduce_host(rank, values, (size_t)count, ONEHOP_FLOAT64, ONEHOP_MAX);
 }
 
-/* Runs `warmup` operations, or as many as take long enough; *each_us is about what one takes, the same on all ranks. */
-static bool warm_up(rank_t *rank, const bench_call_t *call, int warmup, double *each_us) {
+/* Runs `warmup` operations, or if that is -1 as many as take so long; *each_us is about what one takes, the same on all
+ * ranks. */
+static bool warm_up(rank_t *rank, const bench_call_t *call, int warmup, double us, double *each_us) {
     int operations = warmup > 0 ? warmup : 1;
     for (;;) {
         double spent;
         if (!run_batch(rank, call, operations, &spent) || !max_over_ranks(rank, &spent, 1)) return false;
         *each_us = fmax(spent / operations, 1e-3);
-        if (warmup >= 0 || spent >= warmup_us || operations >= WARMUP_MAX) return true;
+        if (warmup >= 0 || spent >= us || operations >= WARMUP_MAX) return true;
         operations *= 2;
     }
 }
@@ -67,16 +68,18 @@ static double quantile_of(const double *sorted, int count, double quantile) {
 
 /* How much is measured, by what one operation takes. */
 typedef struct series {
+    int iters, warmup; /* as asked for, or -1: */
+    double us;         /* as many operations as take so long, after a part of that */
     int batch, batches, singles;
     double *samples;
 } series_t;
 
-static bool series_open(rank_t *rank, const bench_call_t *call, int iters, int warmup, series_t *s) {
+static bool series_open(rank_t *rank, const bench_call_t *call, series_t *s) {
     double each;
-    if (!warm_up(rank, call, warmup, &each)) return false;
-    s->batch = clamp(batch_us / each, 1, iters > 0 ? iters : SAMPLES_MAX);
-    s->batches = iters > 0 ? iters / s->batch : clamp(series_us / each / s->batch, SAMPLES_MIN, SAMPLES_MAX);
-    s->singles = iters > 0 ? iters : clamp(series_us / each, SAMPLES_MIN, SAMPLES_MAX);
+    if (!warm_up(rank, call, s->warmup, warmup_part * s->us, &each)) return false;
+    s->batch = clamp(batch_us / each, 1, s->iters > 0 ? s->iters : SAMPLES_MAX);
+    s->batches = s->iters > 0 ? s->iters / s->batch : clamp(s->us / each / s->batch, SAMPLES_MIN, SAMPLES_MAX);
+    s->singles = s->iters > 0 ? s->iters : clamp(s->us / each, SAMPLES_MIN, SAMPLES_MAX);
     s->samples = malloc(sizeof *s->samples * (size_t)(s->batches > s->singles ? s->batches : s->singles));
     return s->samples != NULL || rank_fail(rank, "no memory for the samples");
 }
@@ -108,17 +111,17 @@ static bool p99_of_singles(rank_t *rank, const bench_call_t *call, const series_
     return true;
 }
 
-bool bench_median(rank_t *rank, const bench_call_t *call, int iters, int warmup, double *median_us) {
-    series_t series;
-    if (!series_open(rank, call, iters, warmup, &series)) return false;
+bool bench_median(rank_t *rank, const bench_call_t *call, double us, double *median_us) {
+    series_t series = {.iters = -1, .warmup = -1, .us = us};
+    if (!series_open(rank, call, &series)) return false;
     bool good = median_of_batches(rank, call, &series, median_us);
     free(series.samples);
     return good;
 }
 
 bool bench_measure(rank_t *rank, const bench_call_t *call, int iters, int warmup, bench_time_t *time) {
-    series_t series;
-    if (!series_open(rank, call, iters, warmup, &series)) return false;
+    series_t series = {.iters = iters, .warmup = warmup, .us = series_us};
+    if (!series_open(rank, call, &series)) return false;
     bool good =
         median_of_batches(rank, call, &series, &time->median_us) && p99_of_singles(rank, call, &series, &time->p99_us);
     free(series.samples);

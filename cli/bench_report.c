@@ -195,13 +195,7 @@ static json_object *to_json(const bench_report_t *report) {
 
 static bool write_json(const bench_report_t *report) {
     output_t output;
-    if (!output_open(&output, report->options->json)) return rank_fail(report->rank, "%s", output.error);
-    json_object *object = to_json(report);
-    bool good = object != NULL && json_write(object, output.file);
-    json_object_put(object);
-    if (good) return output_commit(&output) || rank_fail(report->rank, "%s", output.error);
-    output_discard(&output);
-    return rank_fail(report->rank, "no memory for %s", report->options->json);
+    return json_save(to_json(report), report->options->json, &output) || rank_fail(report->rank, "%s", output.error);
 }
 
 static bool finish(const bench_report_t *report) {

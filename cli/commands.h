@@ -8,5 +8,6 @@ int command_check(int argc, char **argv);
 int command_info(int argc, char **argv);
 int command_launch(int argc, char **argv);
 int command_reduce(int argc, char **argv);
+int command_tune(int argc, char **argv);
 
 #endif

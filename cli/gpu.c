@@ -111,6 +111,7 @@ bool gpu_enter(gpu_t *gpu) {
 
 const char *gpu_name(const gpu_t *gpu) { return gpu->name; }
 const char *gpu_driver(const gpu_t *gpu) { return gpu->driver; }
+int gpu_processors(const gpu_t *gpu) { return gpu->processors; }
 void *gpu_stream(const gpu_t *gpu) { return gpu->stream; }
 
 bool gpu_synchronize(gpu_t *gpu) {

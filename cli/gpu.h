@@ -26,6 +26,8 @@ const char *gpu_error(void);
 const char *gpu_name(const gpu_t *gpu);
 /* "CUDA 13.0, kernel driver 580.159.04" */
 const char *gpu_driver(const gpu_t *gpu);
+/* How many multiprocessors it has. */
+int gpu_processors(const gpu_t *gpu);
 /* For onehop_all_reduce. */
 void *gpu_stream(const gpu_t *gpu);
 /* Waits for all that was asked of it. */

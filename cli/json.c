@@ -49,3 +49,13 @@ bool json_write(json_object *object, FILE *file) {
     putc('\n', file);
     return text != NULL;
 }
+
+bool json_save(json_object *object, const char *path, output_t *output) {
+    bool opened = output_open(output, path), good = opened && object != NULL && json_write(object, output->file);
+    json_object_put(object);
+    if (good) return output_commit(output);
+    if (!opened) return false;
+    output_discard(output);
+    snprintf(output->error, sizeof output->error, "no memory for %s", path);
+    return false;
+}

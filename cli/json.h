@@ -12,6 +12,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "output.h"
+
 typedef struct json_member {
     const char *key; /* NULL: the end of a list of members */
     json_object *value;
@@ -31,5 +33,7 @@ json_object *json_append(json_object *array, json_object *value);
 
 /* False if memory ran out; whether the text has arrived is for the file's owner to see. */
 bool json_write(json_object *object, FILE *file);
+/* A file that appears whole or not at all. Frees the object, or NULL, with which it fails. */
+bool json_save(json_object *object, const char *path, output_t *output);
 
 #endif

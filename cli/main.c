@@ -21,6 +21,7 @@ static const command_t commands[] = {
     {"info", "onehop info", "show the ranks, the workspace, and what is chosen for each size and why", command_info},
     {"launch", "onehop launch", "start the ranks of a program", command_launch},
     {"reduce", "onehop reduce", "all-reduce arrays in .npy files, one rank a file", command_reduce},
+    {"tune", "onehop tune", "measure which algorithm is best for which size, and write it down", command_tune},
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 
@@ -63,6 +64,6 @@ int main(int argc, char **argv) {
         say_name(commands[i].full_name);
         return commands[i].run(argc - 1, argv + 1);
     }
-    complain("\"%s\" is no command: expected bench, check, info, launch or reduce", word);
+    complain("\"%s\" is no command: expected bench, check, info, launch, reduce or tune", word);
     return EXIT_USAGE;
 }

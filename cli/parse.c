@@ -51,19 +51,30 @@ bool parse_size(const option_row_t *row, const char *text, char *expected) {
     return true;
 }
 
+/* Parses what stands between commas, one after the other. */
+static bool parse_list(const option_row_t *row, const char *text, bool (*add)(const option_row_t *, const char *)) {
+    char list[1024], *rest, *word;
+    if ((size_t)snprintf(list, sizeof list, "%s", text) >= sizeof list || text[0] == '\0') return false;
+    for (word = strtok_r(list, ",", &rest); word != NULL; word = strtok_r(NULL, ",", &rest)) {
+        if (!add(row, word)) return false;
+    }
+    return true;
+}
+
+static bool add_size(const option_row_t *row, const char *word) {
+    sizes_t *sizes = row->value;
+    option_row_t each = *row;
+    char ignored[EXPECTED_TEXT];
+    if (sizes->count == SIZES_MAX) return false;
+    each.value = &sizes->bytes[sizes->count++];
+    return parse_size(&each, word, ignored);
+}
+
 bool parse_sizes(const option_row_t *row, const char *text, char *expected) {
     sizes_t *sizes = row->value;
-    char list[1024], *rest, *word, ignored[EXPECTED_TEXT];
-    option_row_t each = *row;
     snprintf(expected, EXPECTED_TEXT, "up to %d numbers of bytes from %lld, such as 4K,64K,1M", SIZES_MAX, row->min);
-    if ((size_t)snprintf(list, sizeof list, "%s", text) >= sizeof list) return false;
     sizes->count = 0;
-    for (word = strtok_r(list, ",", &rest); word != NULL; word = strtok_r(NULL, ",", &rest)) {
-        if (sizes->count == SIZES_MAX) return false;
-        each.value = &sizes->bytes[sizes->count++];
-        if (!parse_size(&each, word, ignored)) return false;
-    }
-    return sizes->count > 0;
+    return parse_list(row, text, add_size) && sizes->count > 0;
 }
 
 bool parse_range(const option_row_t *row, const char *text, char *expected) {
@@ -77,6 +88,27 @@ bool parse_range(const option_row_t *row, const char *text, char *expected) {
     if (first < (unsigned long long)row->min || last > (unsigned long long)row->max) return false;
     *(range_t *)row->value = (range_t){(int)first, (int)last};
     return true;
+}
+
+static bool add_numbers(const option_row_t *row, const char *word) {
+    numbers_t *numbers = row->value;
+    range_t range;
+    option_row_t each = *row;
+    char ignored[EXPECTED_TEXT];
+    each.value = &range;
+    if (!parse_range(&each, word, ignored)) return false;
+    for (int n = range.first; n <= range.last; n++) {
+        if (numbers->count == NUMBERS_MAX) return false;
+        numbers->values[numbers->count++] = n;
+    }
+    return true;
+}
+
+bool parse_numbers(const option_row_t *row, const char *text, char *expected) {
+    numbers_t *numbers = row->value;
+    snprintf(expected, EXPECTED_TEXT, "numbers from %lld to %lld, such as 2,4 or 2-8", row->min, row->max);
+    numbers->count = 0;
+    return parse_list(row, text, add_numbers) && numbers->count > 0;
 }
 
 bool parse_seconds(const option_row_t *row, const char *text, char *expected) {
@@ -136,6 +168,24 @@ bool parse_dtype(const option_row_t *row, const char *text, char *expected) {
     int index = find_name(text, dtype_name, expected);
     if (index >= 0) *(onehop_dtype_t *)row->value = (onehop_dtype_t)index;
     return index >= 0;
+}
+
+static bool add_dtype(const option_row_t *row, const char *word) {
+    dtypes_t *dtypes = row->value;
+    option_row_t each = *row;
+    char ignored[EXPECTED_TEXT];
+    if (dtypes->count == DTYPES_MAX) return false;
+    each.value = &dtypes->values[dtypes->count++];
+    return parse_dtype(&each, word, ignored);
+}
+
+bool parse_dtypes(const option_row_t *row, const char *text, char *expected) {
+    dtypes_t *dtypes = row->value;
+    char names[EXPECTED_TEXT];
+    find_name("", dtype_name, names);
+    snprintf(expected, EXPECTED_TEXT, "%.200s, or several, such as float16,float32", names);
+    dtypes->count = 0;
+    return parse_list(row, text, add_dtype) && dtypes->count > 0;
 }
 
 bool parse_op(const option_row_t *row, const char *text, char *expected) {

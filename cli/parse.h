@@ -50,11 +50,13 @@ bool parse_int(const option_row_t *row, const char *text, char *expected);      
 bool parse_size(const option_row_t *row, const char *text, char *expected);      /* size_t: 8, 4K, 1M, 1G */
 bool parse_sizes(const option_row_t *row, const char *text, char *expected);     /* sizes_t: 4K,64K,1M */
 bool parse_range(const option_row_t *row, const char *text, char *expected);     /* range_t: 4, 1-8 */
+bool parse_numbers(const option_row_t *row, const char *text, char *expected);   /* numbers_t: 2,4 or 1-8 */
 bool parse_seconds(const option_row_t *row, const char *text, char *expected);   /* double */
 bool parse_seed(const option_row_t *row, const char *text, char *expected);      /* uint64_t */
 bool parse_path(const option_row_t *row, const char *text, char *expected);      /* const char * */
 bool parse_word(const option_row_t *row, const char *text, char *expected);      /* const char *: one of A|B|... */
 bool parse_dtype(const option_row_t *row, const char *text, char *expected);     /* onehop_dtype_t */
+bool parse_dtypes(const option_row_t *row, const char *text, char *expected);    /* dtypes_t: float16,float32 */
 bool parse_op(const option_row_t *row, const char *text, char *expected);        /* onehop_op_t */
 bool parse_device(const option_row_t *row, const char *text, char *expected);    /* onehop_device_t */
 bool parse_algorithm(const option_row_t *row, const char *text, char *expected); /* const char * */
@@ -68,5 +70,17 @@ typedef struct sizes {
     size_t bytes[SIZES_MAX];
     int count;
 } sizes_t;
+
+enum { NUMBERS_MAX = 64 };
+typedef struct numbers {
+    int values[NUMBERS_MAX];
+    int count;
+} numbers_t;
+
+enum { DTYPES_MAX = 16 };
+typedef struct dtypes {
+    onehop_dtype_t values[DTYPES_MAX];
+    int count;
+} dtypes_t;
 
 #endif

@@ -127,12 +127,21 @@ static onehop_config_t config_of(const ranks_t *ranks) {
     return config;
 }
 
-/* How many GPUs ranks are spread over; 0: they will not use one, or somebody else has said which. */
+/* As ranks_gpus, for who forks no more. */
 static int gpus_to_choose_from(const ranks_t *ranks) {
     if (ranks->device == ONEHOP_DEVICE_HOST || is_set("ONEHOP_DEVICE_INDEX")) return 0;
     const char *device = getenv("ONEHOP_DEVICE");
     if (ranks->device == ONEHOP_DEVICE_AUTO && device != NULL && strcmp(device, "host") == 0) return 0;
     return gpu_count();
+}
+
+/* Asks in a process of its own. */
+int ranks_gpus(const ranks_t *ranks) {
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) _exit(gpus_to_choose_from(ranks));
+    int status;
+    return child > 0 && waitpid(child, &status, 0) == child && WIFEXITED(status) ? WEXITSTATUS(status) : 0;
 }
 
 /* ---- in a rank: another communicator ---- */

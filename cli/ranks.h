@@ -22,6 +22,9 @@ typedef struct ranks {
  */
 void ranks_resolve(ranks_t *ranks);
 
+/* How many GPUs ranks would be spread over; 0: they will not use one, or somebody else has said which. */
+int ranks_gpus(const ranks_t *ranks);
+
 /* One rank, as its function sees it. */
 typedef struct rank {
     int rank, nranks;

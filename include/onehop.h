@@ -289,6 +289,7 @@ typedef struct onehop_comm_info {
     double compile_ms;       /* GPU: what finding or compiling kernels has cost so far */
     const char *tuning;      /* which tuning table is in force; and why not the file in the usual place, if that is
                                 refused */
+    const char *links;       /* GPU: what joins the ranks' GPUs, "nvlink" or "pcie" */
 } onehop_comm_info_t;
 ONEHOP_API onehop_result_t onehop_comm_get_info(const onehop_comm_t *comm, onehop_comm_info_t *info);
 

@@ -212,6 +212,7 @@ static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
     info->memory = oh_share_string(gpu->workspace.share);
     info->compile_ms = gpu->compile_ms;
     info->tuning = gpu->tuning.text;
+    info->links = oh_links_name(gpu->links);
 }
 
 /* ---- faults ---- */

@@ -57,6 +57,7 @@ typedef struct oh_gpu_backend {
     CUdevice device;
     CUcontext context; /* the device's primary one, which frameworks use as well; NULL: not retained */
     oh_gpu_t gpus[ONEHOP_MAX_RANKS];
+    oh_links_t links;      /* between them */
     int share;             /* most ranks on any one GPU */
     bool dependent_launch; /* the GPU has programmatic dependent launch, and to itself */
 

@@ -109,7 +109,8 @@ static onehop_result_t find_tables(oh_gpu_backend_t *gpu, const oh_patience_t *p
                             .nranks = gpu->nranks,
                             .blocks = oh_device_blocks_max(&question),
                             .max_blocks = gpu->config.max_blocks};
-    OH_TRY(oh_gpu_find_links(&gpu->cuda, gpu->device, gpu->bootstrap, patience, gpu->gpus, &place.links));
+    OH_TRY(oh_gpu_find_links(&gpu->cuda, gpu->device, gpu->bootstrap, patience, gpu->gpus, &gpu->links));
+    place.links = gpu->links;
     onehop_result_t mine = gpu->rank == 0 ? oh_tuning_for_gpus(&gpu->config, &place, &gpu->tuning) : ONEHOP_SUCCESS;
     return oh_agree_with_first(gpu->bootstrap, "tuning", mine, &gpu->tuning, sizeof gpu->tuning, patience);
 }
