@@ -14,7 +14,8 @@ typedef struct gpu_buffers {
 } gpu_buffers_t;
 
 typedef struct gpu_bench {
-    rank_t *rank; /* its communicator may change from one measurement to the next */
+    rank_t *rank;    /* whose communicator is measured */
+    rank_t *control; /* the same, or with another communicator: through it the ranks gather what they found */
     const bench_options_t *options;
     unsigned char *host; /* one message */
     char *memory, *neighbour;

@@ -104,7 +104,7 @@ bool gpu_bench_verify(gpu_bench_t *bench, const gpu_subject_t *s, uint64_t seed,
             return false;
         mine += data_check(&data, bench->host, s->count, NULL);
     }
-    if (!rank_all_reduce_host(rank, &mine, 1, ONEHOP_UINT64, ONEHOP_SUM)) return false;
+    if (!rank_all_reduce_host(bench->control, &mine, 1, ONEHOP_UINT64, ONEHOP_SUM)) return false;
     *wrong += mine;
     return true;
 }
@@ -120,7 +120,7 @@ static int ascending(const void *a, const void *b) {
 static bool sum_up(gpu_bench_t *bench, double *median, double *p99) {
     int rounds = bench->options->rounds;
     double *samples = bench->samples;
-    if (!rank_all_reduce_host(bench->rank, samples, (size_t)rounds, ONEHOP_FLOAT64, ONEHOP_MAX)) return false;
+    if (!rank_all_reduce_host(bench->control, samples, (size_t)rounds, ONEHOP_FLOAT64, ONEHOP_MAX)) return false;
     qsort(samples, (size_t)rounds, sizeof *samples, ascending);
     *median = rounds % 2 == 1 ? samples[rounds / 2] : (samples[rounds / 2 - 1] + samples[rounds / 2]) / 2;
     *p99 = samples[(int)ceil(0.99 * rounds) - 1];
@@ -231,7 +231,7 @@ void gpu_bench_lay_out(const gpu_bench_t *bench, char *memory, gpu_buffers_t *ou
 }
 
 bool gpu_bench_open(gpu_bench_t *bench, rank_t *rank, const bench_options_t *o) {
-    *bench = (gpu_bench_t){.rank = rank, .options = o};
+    *bench = (gpu_bench_t){.rank = rank, .control = rank, .options = o};
     bench->host = malloc(o->max_bytes);
     bench->samples = calloc((size_t)o->rounds, sizeof *bench->samples);
     if (bench->host == NULL || bench->samples == NULL) return rank_fail(rank, "no memory for %zu bytes", o->max_bytes);
@@ -247,8 +247,8 @@ bool gpu_bench_open(gpu_bench_t *bench, rank_t *rank, const bench_options_t *o) 
 }
 
 void gpu_bench_close(gpu_bench_t *bench) {
-    gpu_free(bench->rank->gpu, bench->memory);
-    gpu_free(bench->rank->gpu, bench->neighbour);
+    gpu_free(bench->control->gpu, bench->memory);
+    gpu_free(bench->control->gpu, bench->neighbour);
     free(bench->samples);
     free(bench->host);
 }

@@ -206,7 +206,7 @@ int command_tune(int argc, char **argv) {
     o.bench.seed = data_fresh_seed();
     const option_row_t rows[] = {
         {"nranks", 'n', "LIST", parse_numbers, &o.nranks, 1, ONEHOP_MAX_RANKS,
-         "numbers of ranks: 4, 2,4 or 2-8 (default: as many as GPUs, else processors, 2 to 8)"},
+         "numbers of ranks: 4, 2,4 or 2-8 (default: as many as GPUs or processors, 2 to 8)"},
         {"output", 'o', "FILE", parse_path, &o.output, 0, 0,
          "where the tables go (default: where the library looks for them)"},
         {"seconds", 's', "S", parse_seconds, &o.seconds, 0, 86400, "about how long it may take (default 60)"},

@@ -58,14 +58,12 @@ typedef struct tune_shapes {
 
 void tune_shapes_on_host(bool registered, tune_shapes_t *shapes);
 void tune_shapes_on_gpu(int processors, int max_blocks, tune_shapes_t *shapes);
-/* Prefers the shape of which the library's choice for so many bytes is; adds it if it is a new one. */
+/* Prefers a shape that comes to this choice of the library for so many bytes; adds it if it is a new one. */
 void tune_shapes_prefer(tune_shapes_t *shapes, size_t bytes, const onehop_choice_t *choice);
 
 /* As the configuration of a communicator has it: "two_shot:65536:cached". */
 void tune_shape_text(const tune_shape_t *shape, char text[TUNE_SHAPE_TEXT]);
-/* Whether the library's choice for so many bytes is of just this shape. */
-bool tune_shape_is(const tune_shape_t *shape, size_t bytes, const onehop_choice_t *choice);
-/* Whether it makes sense to measure that. */
+/* Whether it makes sense to measure the shape where it comes to this choice. */
 bool tune_shape_is_sensible(const tune_shape_t *shape, const onehop_choice_t *choice);
 
 /* ---- what is found ---- */

@@ -28,9 +28,10 @@ typedef struct sample {
 
 /* A shape at a size. */
 typedef struct cell {
-    bool fits, repeat;
-    int same_as;                       /* the shape that is measured for this one: itself, or one before it */
-    onehop_choice_t choice;            /* if it fits */
+    bool fits;              /* the algorithm can be used there */
+    onehop_choice_t choice; /* and how it is; the library may have bounds on that */
+    int same_as;            /* the shape that is measured for this one: itself, or one before it */
+    bool repeat;
     sample_t samples[1 + REPETITIONS]; /* the first is of the first part */
 } cell_t;
 
@@ -76,7 +77,8 @@ static bool measure(search_t *s, int shape, int size, int repetition) {
     if (!tune_order_size(s->team, s->sizes->bytes[size], repetition > 0, &measured)) return false;
     cell(s, shape, size)->samples[repetition] =
         (sample_t){measured.us, placement_index(s, measured.placement), measured.choice};
-    if (s->best[size] <= 0 || measured.us < s->best[size]) s->best[size] = measured.us;
+    bool faster = s->best[size] <= 0 || measured.us < s->best[size];
+    if (measured.us > 0 && faster) s->best[size] = measured.us; /* a busy neighbour may take more alone */
     return true;
 }
 
@@ -112,9 +114,8 @@ static int find_same(const search_t *s, int shape, int size) {
 static bool look(search_t *s, int shape) {
     for (int i = 0; i < s->sizes->count; i++) {
         cell_t *c = cell(s, shape, i);
-        tune_shape_t mine = shape_at(s, shape);
         if (!tune_explain(s->team, s->sizes->bytes[i], &c->choice)) return false;
-        c->fits = shape == IN_FORCE || tune_shape_is(&mine, s->sizes->bytes[i], &c->choice);
+        c->fits = shape == IN_FORCE || strcmp(c->choice.algorithm, shape_at(s, shape).algorithm) == 0;
         c->same_as = c->fits && shape != IN_FORCE ? find_same(s, shape, i) : shape;
     }
     return true;

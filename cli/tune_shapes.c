@@ -85,7 +85,8 @@ void tune_shapes_on_gpu(int processors, int max_blocks, tune_shapes_t *shapes) {
 
 /* ---- what the library does ---- */
 
-bool tune_shape_is(const tune_shape_t *shape, size_t bytes, const onehop_choice_t *choice) {
+/* If no bound of the library is in the way. */
+static bool comes_to(const tune_shape_t *shape, size_t bytes, const onehop_choice_t *choice) {
     if (strcmp(choice->algorithm, shape->algorithm) != 0) return false;
     if (shape->threads > 0) {
         return choice->packets == shape->packets && choice->threads == shape->threads &&
@@ -117,7 +118,7 @@ static tune_shape_t shape_of(const tune_shapes_t *shapes, const onehop_choice_t 
 
 void tune_shapes_prefer(tune_shapes_t *shapes, size_t bytes, const onehop_choice_t *choice) {
     int at = 0;
-    while (at < shapes->count && !tune_shape_is(&shapes->all[at], bytes, choice)) at++;
+    while (at < shapes->count && !comes_to(&shapes->all[at], bytes, choice)) at++;
     if (at < shapes->preferred) return;
     tune_shape_t shape = at < shapes->count ? shapes->all[at] : shape_of(shapes, choice);
     if (at == shapes->count && shapes->count < TUNE_SHAPES) shapes->count++;

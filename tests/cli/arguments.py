@@ -7,7 +7,7 @@ import subprocess
 
 from command import HERE, ONEHOP, Case, environment, onehop
 
-COMMANDS = ("bench", "check", "info", "launch", "reduce")
+COMMANDS = ("bench", "check", "info", "launch", "reduce", "tune")
 
 
 def transcript(name):

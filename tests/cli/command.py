@@ -26,11 +26,11 @@ def environment(**more):
     return {**kept, "ONEHOP_TUNING": "built-in", **{name: str(value) for name, value in more.items()}}
 
 
-def with_fault(fault):
+def with_fault(fault, **more):
     """An environment in which all-reduces go wrong; see fault.c."""
     # The preloaded library comes before the sanitizer's, which is no harm.
     asan = os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"
-    return environment(LD_PRELOAD=FAULT, FAULT=fault, ASAN_OPTIONS=asan)
+    return environment(LD_PRELOAD=FAULT, FAULT=fault, ASAN_OPTIONS=asan, **more)
 
 
 def onehop(*arguments, **options):
