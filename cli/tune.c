@@ -64,7 +64,7 @@ static void print_table(const tune_table_t *table) {
     tune_key_text(&table->key, key);
     printf("\n# %s\n", key);
     if (table->nrows == 0) {
-        printf("# no table: there was not even time for what is in force; --seconds gives more\n");
+        printf("# no table: nothing was found to be as fast as what is in force; --seconds gives more\n");
         return;
     }
     printf("#%11s %12s  %-28s %12s %10s %10s %8s\n", "from", "to", "shape", "at", "time", "before", "faster");
@@ -206,7 +206,7 @@ int command_tune(int argc, char **argv) {
     o.bench.seed = data_fresh_seed();
     const option_row_t rows[] = {
         {"nranks", 'n', "LIST", parse_numbers, &o.nranks, 1, ONEHOP_MAX_RANKS,
-         "numbers of ranks: 4, 2,4 or 2-8 (default: as many as GPUs or processors, 2 to 8)"},
+         "numbers of ranks: 4, 2,4 or 2-8 (default: that of GPUs or processors, 2 to 8)"},
         {"output", 'o', "FILE", parse_path, &o.output, 0, 0,
          "where the tables go (default: where the library looks for them)"},
         {"seconds", 's', "S", parse_seconds, &o.seconds, 0, 86400, "about how long it may take (default 60)"},

@@ -274,15 +274,16 @@ static tune_point_t point_at(const search_t *s, int shape, int size, int placeme
     return point;
 }
 
-/* Of all shapes; false if what is in force is none of them, for want of time. */
+/* Of all shapes; false if at some size none is, or is as fast as, what is in force. */
 static bool find_points(const search_t *s, int placement, tune_point_t *points) {
     bool all = true;
     for (int i = 0; i < s->sizes->count; i++) {
-        bool found = point_in_force(s, i, placement).us <= 0;
+        const tune_point_t before = point_in_force(s, i, placement);
+        bool found = before.us <= 0;
         for (int shape = FIRST; shape < shapes_end(s); shape++) {
             tune_point_t point = point_at(s, shape, i, placement);
             points[(shape - FIRST) * s->sizes->count + i] = point;
-            found |= point.in_force;
+            found |= point.in_force || (point.us > 0 && point.us <= before.us);
         }
         all &= found;
     }
