@@ -61,14 +61,18 @@ static void any_algorithm(char *text, size_t size) {
     }
 }
 
-static const oh_device_table_t *h200(int nranks) { return oh_built_in_device("NVIDIA H200", OH_NVLINK, nranks); }
+static const oh_device_table_t *h200(int nranks) {
+    static oh_device_table_t tables[OH_GPU_RANKS + 1];
+    assert_true(oh_built_in_gpus("NVIDIA H200", OH_NVLINK, nranks, &tables[nranks]));
+    return &tables[nranks];
+}
 
 /* The one that is built in, what the model says, or rows that nobody would wish for. */
 static oh_device_table_t any_table(int nranks) {
     static const int packets[] = {1, 2, 4};
     oh_device_table_t table = *h200(nranks);
     size_t kind = up_to(3), from = 0;
-    if (kind == 2) oh_model_device(nranks, (int)up_to(OH_GPU_TEAMS), (oh_links_t)(up_to(OH_LINKS) - 1), &table);
+    if (kind == 2) oh_model_gpus(nranks, (int)up_to(OH_GPU_TEAMS), (oh_links_t)(up_to(OH_LINKS) - 1), &table);
     if (kind < 3) return table;
     snprintf(table.name, sizeof table.name, "%.*s", OH_TABLE_NAME - 1,
              "the longest name that any table can ever have, to the last byte");
@@ -175,17 +179,20 @@ static void test_rows_are_in_order(void **state) {
     }
 }
 
+static bool same(const oh_device_table_t *a, const oh_device_table_t *b) { return memcmp(a, b, sizeof *a) == 0; }
+
 /* Every GPU that is called so, joined as it was when it was measured; other numbers of ranks take the next table. */
 static void test_whose_table(void **state) {
     (void)state;
-    assert_null(oh_built_in_device("NVIDIA H200", OH_PCIE, 2));
-    assert_null(oh_built_in_device("NVIDIA H100", OH_NVLINK, 2));
-    assert_null(oh_built_in_device("NVIDIA H20", OH_NVLINK, 2));
-    assert_ptr_equal(oh_built_in_device("NVIDIA H200 SXM", OH_NVLINK, 2), h200(2));
-    assert_ptr_equal(h200(1), h200(2));
-    assert_ptr_equal(h200(3), h200(4));
-    for (int nranks = 5; nranks < 8; nranks++) assert_ptr_equal(h200(nranks), h200(8));
-    assert_true(h200(2) != h200(4) && h200(4) != h200(8));
+    oh_device_table_t table;
+    assert_false(oh_built_in_gpus("NVIDIA H200", OH_PCIE, 2, &table));
+    assert_false(oh_built_in_gpus("NVIDIA H100", OH_NVLINK, 2, &table));
+    assert_false(oh_built_in_gpus("NVIDIA H20", OH_NVLINK, 2, &table));
+    assert_true(oh_built_in_gpus("NVIDIA H200 SXM", OH_NVLINK, 2, &table) && same(&table, h200(2)));
+    assert_string_equal(table.name, "built-in table for NVIDIA H200");
+    assert_true(same(h200(1), h200(2)) && same(h200(3), h200(4)));
+    for (int nranks = 5; nranks < 8; nranks++) assert_true(same(h200(nranks), h200(8)));
+    assert_true(h200(2)->count == 8 && h200(4)->count == 6 && h200(8)->count == 5);
 }
 
 /* A message of exactly a row's bytes is reduced as the row says; one that is shorter, by the row before. */
@@ -302,7 +309,7 @@ static void test_model_is_close(void **state) {
     (void)state;
     for (int nranks = 2; nranks <= 4; nranks += 2) {
         oh_device_table_t model;
-        oh_model_device(nranks, USUAL_MULTIPROCESSORS, OH_NVLINK, &model);
+        oh_model_gpus(nranks, USUAL_MULTIPROCESSORS, OH_NVLINK, &model);
         const size_t change = two_shot_from(h200(nranks));
         assert_true(within_twice(two_shot_from(&model), change));
         for (size_t bytes = 16; bytes <= LARGEST_SWEPT; bytes = next_size(bytes)) {
@@ -321,7 +328,7 @@ static void test_model_is_close(void **state) {
 static void check_model(int nranks, int blocks, oh_links_t links) {
     oh_device_table_t model;
     const oh_device_question_t q = question_of(LARGEST_WORKSPACE, nranks, blocks, "auto");
-    oh_model_device(nranks, oh_device_blocks_max(&q), links, &model);
+    oh_model_gpus(nranks, oh_device_blocks_max(&q), links, &model);
     assert_string_equal(model.name, "model");
     assert_true(model.count >= 1 && model.count <= OH_TABLE_ROWS && model.rows[0].from_bytes == 0);
     for (int i = 0; i < model.count; i++) {
@@ -356,8 +363,8 @@ static void test_model_of_wires(void **state) {
     size_t before = SIZE_MAX;
     for (int nranks = 3; nranks <= OH_GPU_RANKS; nranks++) {
         oh_device_table_t nvlink, pcie;
-        oh_model_device(nranks, USUAL_MULTIPROCESSORS, OH_NVLINK, &nvlink);
-        oh_model_device(nranks, USUAL_MULTIPROCESSORS, OH_PCIE, &pcie);
+        oh_model_gpus(nranks, USUAL_MULTIPROCESSORS, OH_NVLINK, &nvlink);
+        oh_model_gpus(nranks, USUAL_MULTIPROCESSORS, OH_PCIE, &pcie);
         assert_true(two_shot_from(&pcie) < two_shot_from(&nvlink) / 8 && two_shot_from(&nvlink) < before);
         before = two_shot_from(&nvlink);
     }

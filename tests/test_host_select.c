@@ -13,7 +13,13 @@
 #include "select/built_in.h"
 #include "select/select.h"
 
-static const oh_host_tables_t *const built_in = &oh_built_in_host;
+static oh_host_tables_t built_in;
+
+static int build_in(void **state) {
+    (void)state;
+    oh_built_in_hosts(&built_in);
+    return 0;
+}
 
 static oh_forced_t forced_by(const char *text) {
     oh_forced_t forced;
@@ -24,7 +30,7 @@ static oh_forced_t forced_by(const char *text) {
 /* ---- tables ---- */
 
 static void check_table(oh_placement_t placement, bool registered) {
-    const oh_host_table_t *table = &built_in->of[placement][registered];
+    const oh_host_table_t *table = &built_in.of[placement][registered];
     char reason[OH_REASON_TEXT], words[OH_REASON_TEXT];
     for (int i = 0; i < table->count; i++) {
         const oh_host_row_t *row = &table->rows[i];
@@ -36,7 +42,7 @@ static void check_table(oh_placement_t placement, bool registered) {
                                      .registered = registered,
                                      .forced = forced_by("auto"),
                                      .chunk_max = 1 << 20};
-            const oh_plan_t plan = oh_select(&q, built_in, reason);
+            const oh_plan_t plan = oh_select(&q, &built_in, reason);
             assert_true(plan.algorithm == row[-before].algorithm && plan.stream == row[-before].stream);
             assert_int_equal(plan.chunk_bytes, row[-before].chunk_bytes);
             snprintf(words, sizeof words, "built-in table (%s ranks, %s buffers): %s from %zu bytes",
@@ -67,17 +73,17 @@ static void test_forced(void **state) {
             const oh_forced_t shaped = forced_by(text);
             assert_true(shaped.algorithm == i && shaped.shaped);
             assert_true(shaped.chunk_bytes == 12288 && shaped.stream == stream);
-            assert_int_equal(oh_select_chunk_max(&shaped, built_in), oh_select_chunk_max(&plain, built_in));
+            assert_int_equal(oh_select_chunk_max(&shaped, &built_in), oh_select_chunk_max(&plain, &built_in));
 
             oh_question_t q = {.bytes = 1 << 20, .registered = true, .forced = shaped, .chunk_max = 1 << 20};
-            const oh_plan_t plan = oh_select(&q, built_in, NULL);
+            const oh_plan_t plan = oh_select(&q, &built_in, NULL);
             assert_true(plan.algorithm == (oh_algorithm_t)i && plan.chunk_bytes == 12288 && plan.stream == stream);
             q.chunk_max = 8192; /* a smaller workspace */
-            assert_int_equal(oh_select(&q, built_in, NULL).chunk_bytes, 8192);
+            assert_int_equal(oh_select(&q, &built_in, NULL).chunk_bytes, 8192);
         }
     }
     const oh_forced_t large = forced_by("two_shot:67108864:cached");
-    assert_int_equal(oh_select_chunk_max(&large, built_in), 64 << 20);
+    assert_int_equal(oh_select_chunk_max(&large, &built_in), 64 << 20);
     const oh_forced_t whole = forced_by("direct:0:stream");
     assert_true(whole.algorithm == OH_DIRECT && whole.stream);
 }
@@ -88,9 +94,9 @@ static void test_forced_in_vain(void **state) {
     char forced_reason[OH_REASON_TEXT], reason[OH_REASON_TEXT];
     for (size_t bytes = 1; bytes <= 64 << 20; bytes *= 2) {
         oh_question_t q = {.bytes = bytes, .forced = forced_by("direct:0:stream"), .chunk_max = 1 << 20};
-        const oh_plan_t forced = oh_select(&q, built_in, forced_reason);
+        const oh_plan_t forced = oh_select(&q, &built_in, forced_reason);
         q.forced = forced_by("auto");
-        const oh_plan_t plan = oh_select(&q, built_in, reason);
+        const oh_plan_t plan = oh_select(&q, &built_in, reason);
         assert_true(forced.algorithm == plan.algorithm && forced.stream == plan.stream);
         assert_int_equal(forced.chunk_bytes, plan.chunk_bytes);
         assert_string_equal(forced_reason, reason);
@@ -104,9 +110,9 @@ static void test_forced_and_registered(void **state) {
         for (size_t bytes = 1; bytes <= 64 << 20; bytes *= 2) {
             oh_question_t q = {.bytes = bytes, .placement = (oh_placement_t)(i / 2), .chunk_max = 1 << 20};
             q.forced = forced_by(i % 2 == 0 ? "one_shot" : "two_shot");
-            const oh_plan_t ordinary = oh_select(&q, built_in, NULL);
+            const oh_plan_t ordinary = oh_select(&q, &built_in, NULL);
             q.registered = true;
-            const oh_plan_t registered = oh_select(&q, built_in, NULL);
+            const oh_plan_t registered = oh_select(&q, &built_in, NULL);
             assert_true(registered.algorithm == ordinary.algorithm && registered.stream == ordinary.stream);
             assert_int_equal(registered.chunk_bytes, ordinary.chunk_bytes);
         }
@@ -180,5 +186,5 @@ int main(void) {
         cmocka_unit_test(test_bad_names),
         cmocka_unit_test(test_bad_shapes),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, build_in, NULL);
 }

@@ -439,13 +439,15 @@ static oh_config_t config_for(int nranks, oh_tuning_source_t source, const char 
 
 static void expect_hosts(const oh_config_t *config, const char *text, bool tuned) {
     static oh_host_tuning_t tuning;
+    static oh_host_tables_t built_in;
+    oh_built_in_hosts(&built_in);
     if (oh_tuning_for_hosts(config, &tuning) != ONEHOP_SUCCESS) fail_msg("%s", onehop_last_error());
     assert_string_equal(tuning.text, text);
     for (int i = 0; i < 2 * OH_PLACEMENTS; i++) {
         const oh_host_table_t *table = &tuning.tables.of[i / 2][i % 2];
         bool from_file = tuned && (i == 2 * OH_FAR || i == 2 * OH_NEAR + 1);
         assert_string_equal(table->name, from_file ? "t.json" : "built-in table");
-        if (!from_file) assert_memory_equal(table, &oh_built_in_host.of[i / 2][i % 2], sizeof *table);
+        if (!from_file) assert_memory_equal(table, &built_in.of[i / 2][i % 2], sizeof *table);
     }
 }
 
@@ -495,12 +497,14 @@ static void test_in_force_on_gpus(void **state) {
     static const char h200[] = "built-in table for NVIDIA H200";
     char text[OH_TUNING_TEXT];
     oh_device_tuning_t *tuning = malloc(sizeof *tuning);
+    oh_device_table_t built_in;
     oh_gpu_place_t place = {"NVIDIA H200", OH_NVLINK, 4, 132, 0}, pcie = {"NVIDIA H200", OH_PCIE, 4, 132, 0};
     oh_gpu_place_t other = {"NVIDIA FOO", OH_NVLINK, 2, 80, 0}, mixed = {NULL, OH_PCIE, 2, 80, 0};
     oh_config_t config = config_for(4, OH_TUNING_BUILT_IN, "");
     expect_gpus(&config, &place, h200, h200);
     assert_int_equal(oh_tuning_for_gpus(&config, &place, tuning), ONEHOP_SUCCESS);
-    assert_memory_equal(&tuning->tables[3], oh_built_in_device("NVIDIA H200", OH_NVLINK, 4), sizeof tuning->tables[3]);
+    assert_true(oh_built_in_gpus("NVIDIA H200", OH_NVLINK, 4, &built_in));
+    assert_memory_equal(&tuning->tables[3], &built_in, sizeof built_in);
     free(tuning);
     expect_gpus(&config, &pcie, "model: there is no table for NVIDIA H200 over pcie", "model");
     expect_gpus(&config, &other, "model: there is no table for NVIDIA FOO over nvlink", "model");

@@ -5,9 +5,9 @@
 
 #include "select/table.h"
 
-extern const oh_host_tables_t oh_built_in_host;
+void oh_built_in_hosts(oh_host_tables_t *out);
 
-/* That of the GPUs whose names begin as this one, for as many ranks or the next larger number; NULL: there is none. */
-const oh_device_table_t *oh_built_in_device(const char *gpu, oh_links_t links, int nranks);
+/* That of GPUs whose name begins with this one's, for as many ranks or the next larger number; false: there is none. */
+bool oh_built_in_gpus(const char *gpu, oh_links_t links, int nranks, oh_device_table_t *out);
 
 #endif

@@ -64,7 +64,7 @@ static void add_rows(int nranks, int blocks, oh_device_algorithm_t algorithm, si
     }
 }
 
-void oh_model_device(int nranks, int blocks, oh_links_t links, oh_device_table_t *out) {
+void oh_model_gpus(int nranks, int blocks, oh_links_t links, oh_device_table_t *out) {
     const size_t two_shot = two_shot_from(nranks, blocks, links);
     *out = (oh_device_table_t){.name = "model"};
     add_rows(nranks, blocks, OH_ONE_SHOT_PUSH, 0, two_shot, out);

@@ -6,6 +6,6 @@
 #include "select/table.h"
 
 /* `blocks`: most of one launch. */
-void oh_model_device(int nranks, int blocks, oh_links_t links, oh_device_table_t *out);
+void oh_model_gpus(int nranks, int blocks, oh_links_t links, oh_device_table_t *out);
 
 #endif

@@ -75,10 +75,11 @@ onehop_result_t oh_tuning_for_hosts(const oh_config_t *config, oh_host_tuning_t 
     memset(out, 0, sizeof *out);
     OH_TRY(read_file(config, &file, &refused));
     snprintf(out->text, sizeof out->text, "built-in table");
+    oh_built_in_hosts(&out->tables);
     for (int i = 0; i < 2 * OH_PLACEMENTS; i++) {
         const oh_placement_t placement = (oh_placement_t)(i / 2);
         const oh_host_table_t *table = oh_tuning_find_hosts(&file, config->nranks, placement, i % 2 == 1);
-        out->tables.of[placement][i % 2] = table != NULL ? *table : oh_built_in_host.of[placement][i % 2];
+        if (table != NULL) out->tables.of[placement][i % 2] = *table;
         used = used || table != NULL;
     }
     tell(config, &file, used, refused, out->text);
@@ -86,20 +87,16 @@ onehop_result_t oh_tuning_for_hosts(const oh_config_t *config, oh_host_tuning_t 
     return ONEHOP_SUCCESS;
 }
 
-/* The table where no file has one, and what it is called. */
-static oh_device_table_t table_without_file(const oh_config_t *config, const oh_gpu_place_t *place,
-                                            char text[OH_TUNING_TEXT]) {
-    oh_device_table_t table;
-    const oh_device_table_t *built_in = NULL;
-    if (config->tuning != OH_TUNING_MODEL && place->gpu != NULL) {
-        built_in = oh_built_in_device(place->gpu, place->links, place->nranks);
+/* The table where no file has one, and what to say of it. */
+static void find_without_file(const oh_config_t *config, const oh_gpu_place_t *place, oh_device_table_t *out,
+                              char text[OH_TUNING_TEXT]) {
+    bool wanted = config->tuning != OH_TUNING_MODEL;
+    if (wanted && place->gpu != NULL && oh_built_in_gpus(place->gpu, place->links, place->nranks, out)) {
+        snprintf(text, OH_TUNING_TEXT, "%s", out->name);
+        return;
     }
-    if (built_in != NULL) {
-        snprintf(text, OH_TUNING_TEXT, "%s", built_in->name);
-        return *built_in;
-    }
-    oh_model_device(place->nranks, place->blocks, place->links, &table);
-    if (config->tuning == OH_TUNING_MODEL) {
+    oh_model_gpus(place->nranks, place->blocks, place->links, out);
+    if (!wanted) {
         snprintf(text, OH_TUNING_TEXT, "model: the configuration asks for it");
     } else if (place->gpu == NULL) {
         snprintf(text, OH_TUNING_TEXT, "model: the GPUs differ");
@@ -107,15 +104,15 @@ static oh_device_table_t table_without_file(const oh_config_t *config, const oh_
         snprintf(text, OH_TUNING_TEXT, "model: there is no table for %s over %s", place->gpu,
                  oh_links_name(place->links));
     }
-    return table;
 }
 
 onehop_result_t oh_tuning_for_gpus(const oh_config_t *config, const oh_gpu_place_t *place, oh_device_tuning_t *out) {
     oh_tuning_file_t file;
+    oh_device_table_t rest;
     bool refused, used = false;
     memset(out, 0, sizeof *out);
     OH_TRY(read_file(config, &file, &refused));
-    const oh_device_table_t rest = table_without_file(config, place, out->text);
+    find_without_file(config, place, &rest, out->text);
     for (int dtype = 0; dtype < OH_DTYPES; dtype++) {
         const oh_device_table_t *table = oh_tuning_find_gpus(&file, place, (onehop_dtype_t)dtype);
         out->tables[dtype] = table != NULL ? *table : rest;
