@@ -103,3 +103,47 @@ class Info(OnGpu):
             text = self.run_command("info", "--device", "cuda", *two, "--timing")
             cold, warm = (float(ms) for ms in re.findall(r" ([\d.]+) ms", text))
             self.assertLess(warm, cold)
+
+
+class Tune(OnGpu):
+    def tune(self, *arguments):
+        """A short run; its output and its tables."""
+        path = self.folder / "tuning.json"
+        text = self.run_command("tune", *TWO, *SMALL[:4], *arguments, "-o", path)
+        found = json.loads(path.read_text())
+        self.assertEqual((found["schema"], text.splitlines()[-1]), ("onehop-tuning-1", f"# written to {path}"))
+        for table in found["tables"]:
+            self.assertEqual((table["device"], table["nranks"]), ("cuda", 2))
+            self.assertIn(table["links"], ("nvlink", "pcie"))
+            self.assertEqual(table["rows"][0]["from_bytes"], 0)
+            for row in table["rows"]:
+                self.assertIn(row["packets"], (1, 2, 4))
+                self.assertIn(row["threads"], range(32, 513, 32))
+                self.assertLessEqual(row["blocks"], table["max_blocks"] or row["blocks"])
+                self.assertGreater(row["time_us"], 0)
+        return path, found["tables"]
+
+    def test_the_library_goes_by_it(self):
+        path, tables = self.tune("--max-blocks", "0,16", "--seconds", 50)
+        self.assertEqual([(table["dtype"], table["max_blocks"]) for table in tables],
+                         [("bfloat16", 0), ("bfloat16", 16)])
+        for table in tables:
+            bound = {"ONEHOP_MAX_BLOCKS": table["max_blocks"]} if table["max_blocks"] else {}
+            info = json.loads(self.run_command("info", "--device", "cuda", *TWO, "--dtype", "bfloat16", "--json",
+                                               ONEHOP_TUNING=path, **bound))
+            self.assertEqual(info["gpu"], table["gpu"])
+            self.assertIn(path.name, info["tuning"])
+            for choice in info["choices"]:
+                row = [row for row in table["rows"] if row["from_bytes"] <= choice["bytes"]][-1]
+                self.assertEqual(choice["algorithm"], row["algorithm"], choice)
+                self.assertLessEqual(choice["blocks"], row["blocks"])
+
+    def test_alone_in_threads(self):
+        _, tables = self.tune("--threads", "--neighbour", 0, "--dtype", "float32,float16", "--seconds", 20)
+        self.assertEqual([table["dtype"] for table in tables], ["float32", "float16"])
+
+    def test_dry_run(self):
+        text = self.run_command("tune", *TWO, "--device", "cuda", "--dry-run", "-o", self.folder / "tuning.json")
+        self.assertRegex(text, r"^2 ranks on .*, bfloat16: 17 sizes from 1024 to 67108864 bytes, \d+ shapes\n")
+        self.assertIn("one_shot_push:1:64:", text)
+        self.assertEqual(list(self.folder.iterdir()), [])
