@@ -148,6 +148,9 @@ static json_object *choices_to_json(const facts_t *facts) {
                                          json_int("chunk_bytes", (int64_t)choice->chunk_bytes),
                                          json_int("blocks", choice->blocks),
                                          json_int("threads", choice->threads),
+                                         json_int("packets", choice->packets),
+                                         json_int("steps", choice->steps),
+                                         json_flag("stream", choice->stream),
                                          json_text("reason", choice->reason),
                                          {0}};
         list = json_append(list, json_add(json_object_new_object(), members));

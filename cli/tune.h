@@ -148,8 +148,7 @@ int64_t tune_now_ns(void);
 bool tune_file_place(char path[TUNE_PATH]);
 /* Makes the folders above it. False, with errno set, if that cannot be done. */
 bool tune_file_make_folders(const char *path);
-/* Whether the library takes the file that is there now; if it does not, `why` (TUNE_WHY) says so, or is "" where there
- * is no file. */
+/* Whether the library takes the file that is there now; if it does not, `why` says so, or is "" where there is none. */
 enum { TUNE_WHY = 512 };
 bool tune_file_is_good(const char *path, char why[TUNE_WHY]);
 /* Writes the tables, and those of other keys that the file has if it is to be `kept`. Complains if it cannot. */

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "commit.h"
 #include "json.h"
@@ -55,8 +54,9 @@ static int alone(void *ctx, const void *mine, void *all, size_t bytes_each) {
 
 /* The library says it, to one rank that meets nobody. */
 bool tune_file_is_good(const char *path, char why[TUNE_WHY]) {
+    struct stat status;
     why[0] = '\0';
-    if (access(path, F_OK) != 0) return false;
+    if (stat(path, &status) != 0 || !S_ISREG(status.st_mode)) return false;
     onehop_config_t config = ONEHOP_CONFIG_INIT;
     onehop_comm_t *comm;
     config.rank = 0;

@@ -3,7 +3,6 @@
  * The ranks of `onehop tune`. All but rank 0 wait for its orders, which come through the communicator that all have in
  * common, as the library makes it by itself. What is measured is another one, made for each shape.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -11,7 +10,6 @@
 #include "bench_gpu.h"
 #include "data.h"
 #include "device.h"
-#include "machine.h"
 #include "memory.h"
 #include "say.h"
 #include "tune.h"

@@ -98,6 +98,9 @@ static void check_bounds(seat_t *seat, const onehop_config_t *wish) {
     CHECK_SUCCESS(onehop_comm_explain(seat->comm, GPU_MIB, ONEHOP_FLOAT32, ONEHOP_SUM, 0, &choice));
     CHECK(choice.blocks >= 1 && (wish->max_blocks == 0 || choice.blocks <= wish->max_blocks), "%d blocks of at most %d",
           choice.blocks, wish->max_blocks);
+    CHECK(choice.packets >= 1 && choice.packets <= 4 && choice.steps >= 1, "%d packets in %d steps", choice.packets,
+          choice.steps);
+    CHECK(strcmp(info.links, "nvlink") == 0 || strcmp(info.links, "pcie") == 0, "the links are \"%s\"", info.links);
 }
 
 static void bounded(int rank, int nranks, void *ctx) {

@@ -277,6 +277,7 @@ static void introduce(int rank, int nranks, void *ctx) {
         CHECK(choice.chunk_bytes >= 1 && choice.chunk_bytes <= count * 8, "chunks of %zu for %zu", choice.chunk_bytes,
               count * 8);
         CHECK(choice.blocks == 0 && choice.threads == 0, "blocks on the host");
+        CHECK(choice.packets == 0 && choice.steps == 0, "packets on the host");
     }
     CHECK_SUCCESS(onehop_comm_destroy(comm));
 }

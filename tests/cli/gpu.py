@@ -137,6 +137,8 @@ class Tune(OnGpu):
                 row = [row for row in table["rows"] if row["from_bytes"] <= choice["bytes"]][-1]
                 self.assertEqual(choice["algorithm"], row["algorithm"], choice)
                 self.assertLessEqual(choice["blocks"], row["blocks"])
+                self.assertLessEqual(choice["packets"], row["packets"])
+                self.assertLessEqual(choice["threads"], row["threads"])
 
     def test_alone_in_threads(self):
         _, tables = self.tune("--threads", "--neighbour", 0, "--dtype", "float32,float16", "--seconds", 20)

@@ -127,6 +127,7 @@ class Tune(Case):
             row = [row for row in tables[choice["registered"]]["rows"] if row["from_bytes"] <= choice["bytes"]][-1]
             self.assertEqual(choice["algorithm"], row["algorithm"], choice)
             self.assertEqual(choice["chunk_bytes"], min(row["chunk_bytes"] or choice["bytes"], choice["bytes"]))
+            self.assertEqual(choice["stream"], row["stream"], choice)
 
     def test_usual_places(self):
         for named, variables in ((self.folder / "x/onehop/tuning.json", {"XDG_CONFIG_HOME": self.folder / "x"}),
