@@ -84,7 +84,7 @@ static void print_device(const facts_t *facts) {
     }
     printf("device     %s, %s (GPU %d of rank 0), %s\n", onehop_device_string(comm->device), or_dash(comm->device_name),
            comm->device_index, facts->driver);
-    printf("memory     shared by %s\n", or_dash(comm->memory));
+    printf("memory     shared by %s, over %s\n", or_dash(comm->memory), or_dash(comm->links));
     printf("kernels    %.1f ms to find or compile so far\n", comm->compile_ms);
 }
 
@@ -167,11 +167,10 @@ static json_object *workspace_to_json(const onehop_comm_info_t *comm) {
 }
 
 static json_object *add_gpu(json_object *object, const facts_t *facts) {
-    const json_member_t members[] = {json_text("gpu", facts->comm.device_name),
-                                     json_text("gpu_driver", facts->driver),
-                                     json_text("memory", facts->comm.memory),
-                                     json_real("compile_ms", facts->comm.compile_ms),
-                                     {0}};
+    const json_member_t members[] = {
+        json_text("gpu", facts->comm.device_name),       json_text("gpu_driver", facts->driver),
+        json_text("memory", facts->comm.memory),         json_text("links", facts->comm.links),
+        json_real("compile_ms", facts->comm.compile_ms), {0}};
     return json_add(object, members);
 }
 

@@ -64,7 +64,7 @@ static void print_table(const tune_table_t *table) {
     tune_key_text(&table->key, key);
     printf("\n# %s\n", key);
     if (table->nrows == 0) {
-        printf("# no table: nothing was found to be as fast as what is in force; --seconds gives more\n");
+        printf("# no table: nothing was found to be as fast as what is in force: --seconds gives more\n");
         return;
     }
     printf("#%11s %12s  %-28s %12s %10s %10s %8s\n", "from", "to", "shape", "at", "time", "before", "faster");
@@ -112,7 +112,7 @@ static bool tell_all(const tune_options_t *options, const tune_target_t *target,
     for (int i = 0; i < found->count; i++) rows += found->tables[i].nrows;
     if (!found->was_first || options->dry_run) return true;
     if (rows == 0) {
-        complain("--seconds is \"%g\": nothing could be measured in that time", options->seconds);
+        complain("nothing was found in %g s to be as fast as what is in force: --seconds gives more", options->seconds);
         return false;
     }
     if (!tune_file_write(target->path, target->good, found)) return false;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * What rank 0 has the ranks measure for one table. First every shape once, from its smallest size up and from its
- * largest down, each until it has lost by much twice; then, for each size, the best of them in turn, several times
- * over, with what is in force. Of shapes that are the same launch at a size only the first is measured.
+ * What rank 0 has the ranks measure for one table. First what is in force; then every shape once, those first that what
+ * is in force comes to, each from its smallest size up and from its largest down until it has lost by much twice; then,
+ * for each size, what is in force and the best in turn, several times over. Where shapes come to the same launch, one
+ * is measured for all.
  */
 #include <stdlib.h>
 #include <string.h>

@@ -85,6 +85,8 @@ WRITERS = (
     ["info", "-n", "2"],
     ["info", "-n", "2", "--json"],
     ["launch", "-n", "2", "--", "echo", "hello"],
+    ["tune", "-n", "2", "--sizes", "64", "--seconds", "1", "--output", "/dev/null"],
+    ["tune", "-n", "2", "--sizes", "64", "--dry-run"],
 )
 
 

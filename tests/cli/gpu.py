@@ -89,6 +89,7 @@ class Info(OnGpu):
         found = json.loads(self.run_command("info", "--device", "cuda", *TWO, "--json"))
         self.assertEqual(found["device"], "cuda")
         self.assertIn(found["gpu"], text)
+        self.assertIn(f"shared by {found['memory']}, over {found['links']}\n", text)
         self.assertIn(f"{found['workspace']['bytes']} bytes a rank", text)
         self.assertLessEqual(found["workspace"]["bytes"], 32 << 20)
         for choice in found["choices"]:

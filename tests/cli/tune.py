@@ -189,7 +189,8 @@ class Tune(Case):
     def test_too_little_time(self):
         done = onehop("tune", *SMALL, "--seconds", 0, "-o", self.path)
         self.assertEqual((done.stderr, done.returncode),
-                         ('onehop tune: --seconds is "0": nothing could be measured in that time\n', 1))
+                         ("onehop tune: nothing was found in 0 s to be as fast as what is in force: --seconds gives "
+                          "more\n", 1))
         self.assertEqual(list(self.folder.iterdir()), [])
         text, found = self.tune("--seconds", 0.5, "-o", self.path)
         self.assert_sound(found)
