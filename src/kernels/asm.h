@@ -128,7 +128,7 @@ OH_DEVICE oh_u32 oh_pack_bfloat16(float low, float high) {
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
     return word;
 }
-/* Two sums at once, each rounded once. */
+/* Two sums at once, each rounded once; sm_80 has no other addition of two bf16. */
 OH_DEVICE oh_u32 oh_add_halves(oh_u32 x, oh_u32 y) {
     oh_u32 sum;
     asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(0x3c003c00), "r"(y));
