@@ -95,6 +95,7 @@ static void print_text(const facts_t *facts) {
     print_device(facts);
     printf("workspace  %zu bytes a rank: %zu control, %zu staging\n", comm->workspace_bytes, comm->control_bytes,
            comm->staging_bytes);
+    printf("tuning     %s\n", or_dash(comm->tuning));
     printf("\n%4s %10s %11s %10s\n", "rank", "process", "processors", "NUMA node");
     for (int r = 0; r < comm->nranks; r++) {
         const onehop_peer_info_t *peer = &facts->peers[r];
@@ -156,10 +157,10 @@ static json_t *to_json(const facts_t *facts) {
                   comm->device_index, "simd", comm->simd, "placement", comm->placement, "signal_ns", comm->signal_ns);
     json_t *workspace = json_pack("{s:I, s:I, s:I}", "bytes", (json_int_t)comm->workspace_bytes, "control",
                                   (json_int_t)comm->control_bytes, "staging", (json_int_t)comm->staging_bytes);
-    json_t *lists =
-        json_pack("{s:o, s:o, s:o, s:s, s:s, s:o}", "workspace", workspace, "ranks", peers_to_json(facts), "algorithms",
-                  algorithms_to_json(comm->device), "dtype", onehop_dtype_string(facts->options->dtype), "op",
-                  onehop_op_string(facts->options->op), "choices", choices_to_json(facts));
+    json_t *lists = json_pack("{s:o, s:s?, s:o, s:o, s:s, s:s, s:o}", "workspace", workspace, "tuning", comm->tuning,
+                              "ranks", peers_to_json(facts), "algorithms", algorithms_to_json(comm->device), "dtype",
+                              onehop_dtype_string(facts->options->dtype), "op", onehop_op_string(facts->options->op),
+                              "choices", choices_to_json(facts));
     json_t *gpu = facts->driver == NULL
                       ? json_object()
                       : json_pack("{s:s?, s:s, s:s?, s:f}", "gpu", comm->device_name, "gpu_driver", facts->driver,

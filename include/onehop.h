@@ -129,16 +129,25 @@ typedef struct onehop_config {
                                  0: ONEHOP_BOOTSTRAP_TIMEOUT_MS, else 60000 */
     const char *job;          /* (*) ranks meet only ranks of the same job.  NULL: ONEHOP_JOB, else torchrun's
                                  TORCHELASTIC_RUN_ID, else "" */
-    const char *algorithm;    /* (*) force an algorithm by name (onehop_algorithm_name), "auto": choose by size.
+    const char *algorithm;    /* (*) force an algorithm by name (onehop_algorithm_name), "auto": choose by size; for
+                                 measuring also how it runs, "NAME:PACKETS:THREADS:BLOCKS" on GPUs and
+                                 "NAME:CHUNK_BYTES:stream" or "NAME:CHUNK_BYTES:cached" on hosts.
                                  NULL: ONEHOP_ALGORITHM, else "auto" */
     const char *memory;       /* (*) how GPUs share memory: "vmm" (descriptors), "ipc" (handles), "auto": VMM where all
                                  can, else IPC.  NULL: ONEHOP_MEMORY, else "auto" */
     const char *cache_dir;    /* where compiled GPU kernels are kept; "" or "none": nowhere.  NULL: ONEHOP_CACHE_DIR,
                                  else onehop/ in XDG_CACHE_HOME or in .cache/ in HOME */
+    const char *tuning;       /* a tuning table made by `onehop tune`: the name of its file; rank 0's decides for all.
+                                 "built-in": no file; "model": on GPUs not even the built-in table.  NULL:
+                                 ONEHOP_TUNING, else onehop/tuning.json in XDG_CONFIG_HOME or in .config/ in HOME, if
+                                 it is there and can be used */
 } onehop_config_t;
 
 #define ONEHOP_CONFIG_INIT                                                                                             \
-    { sizeof(onehop_config_t), -1, -1, ONEHOP_DEVICE_AUTO, -1, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL }
+    {                                                                                                                  \
+        sizeof(onehop_config_t), -1, -1, ONEHOP_DEVICE_AUTO, -1, NULL, NULL, NULL, 0, 0, 0, 0, NULL, NULL, NULL, NULL, \
+            NULL                                                                                                       \
+    }
 
 /*
  * Makes a communicator: waits for all ranks, checks that they agree, shares the workspace.  Collective.
@@ -147,7 +156,8 @@ typedef struct onehop_config {
  * comm    receives the communicator; NULL is stored on failure.
  *
  * All ranks must run on one machine and under one user.  Ranks that disagree in anything marked (*), or in their
- * version of Onehop, all get ONEHOP_MISMATCH.
+ * version of Onehop, all get ONEHOP_MISMATCH.  A tuning table that rank 0 was told to use and cannot, because the file
+ * cannot be read or is none of this version, gives INVALID_ARGUMENT on all ranks.
  * Errors: INVALID_ARGUMENT, UNSUPPORTED, OUT_OF_MEMORY, SYSTEM_ERROR, TIMEOUT, PEER_LOST, MISMATCH.
  * Threads: any.  Two communicators that share a rendezvous must be made one after the other, in the same order on all
  * ranks.
@@ -277,6 +287,8 @@ typedef struct onehop_comm_info {
     const char *device_name; /* GPU: its name */
     const char *memory;      /* GPU: how the ranks share memory, "vmm" or "ipc" */
     double compile_ms;       /* GPU: what finding or compiling kernels has cost so far */
+    const char *tuning;      /* which tuning table is in force; and why not the file in the usual place, if that is
+                                refused */
 } onehop_comm_info_t;
 ONEHOP_API onehop_result_t onehop_comm_get_info(const onehop_comm_t *comm, onehop_comm_info_t *info);
 

@@ -26,8 +26,8 @@ static onehop_result_t settle_device(oh_config_t *config) {
         config->device = gpu ? ONEHOP_DEVICE_CUDA : ONEHOP_DEVICE_HOST;
     }
     if (config->device == ONEHOP_DEVICE_HOST) {
-        int forced;
-        return oh_select_forced(config->algorithm, &forced);
+        oh_forced_t forced;
+        return oh_forced_parse(config->algorithm, &forced);
     }
     if (config->nranks > OH_GPU_RANKS) {
         return oh_fail(ONEHOP_UNSUPPORTED, "nranks is %d: expected at most %d on GPUs", config->nranks, OH_GPU_RANKS);

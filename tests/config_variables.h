@@ -27,6 +27,8 @@ static const char *const variables[] = {
     "ONEHOP_NVRTC",
     "XDG_CACHE_HOME",
     "HOME",
+    "ONEHOP_TUNING",
+    "XDG_CONFIG_HOME",
 };
 enum { VARIABLES = sizeof variables / sizeof *variables };
 

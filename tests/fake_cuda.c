@@ -231,6 +231,14 @@ static CUresult can_access_peer(int *can, CUdevice device, CUdevice peer) {
     return CUDA_SUCCESS;
 }
 
+static CUresult peer_attribute(int *value, CUdevice_P2PAttribute attribute, CUdevice source, CUdevice target) {
+    MAY_FAIL("cuDeviceGetP2PAttribute");
+    if (attribute != CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED) return misuse("cuDeviceGetP2PAttribute");
+    if (target < 0 || source == target) return CUDA_ERROR_INVALID_DEVICE;
+    *value = !fake.gpus[source].no_atomics[target];
+    return CUDA_SUCCESS;
+}
+
 static CUresult retain_primary(CUcontext *context, CUdevice device) {
     MAY_FAIL("cuDevicePrimaryCtxRetain");
     count(&fake.contexts, 1);
@@ -605,6 +613,7 @@ static const oh_cuda_t driver = {
     .cuDeviceGetUuid = device_get_uuid,
     .cuDeviceGetPCIBusId = device_get_pci,
     .cuDeviceCanAccessPeer = can_access_peer,
+    .cuDeviceGetP2PAttribute = peer_attribute,
     .cuDevicePrimaryCtxRetain = retain_primary,
     .cuDevicePrimaryCtxRelease = release_primary,
     .cuCtxPushCurrent = push_current,

@@ -34,8 +34,9 @@ typedef struct fake_gpu {
     bool no_vmm, no_descriptors;
     int major, minor, multiprocessors;
     size_t granularity;
-    bool no_access[FAKE_GPUS]; /* to that GPU's memory */
-    bool hidden[FAKE_RANKS];   /* from that rank's process */
+    bool no_access[FAKE_GPUS];  /* to that GPU's memory */
+    bool no_atomics[FAKE_GPUS]; /* there */
+    bool hidden[FAKE_RANKS];    /* from that rank's process */
 } fake_gpu_t;
 
 typedef struct fake_cuda {

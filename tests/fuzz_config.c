@@ -23,6 +23,8 @@ static void check(const oh_config_t *config) {
     require(memchr(config->job, 0, sizeof config->job) && memchr(config->algorithm, 0, sizeof config->algorithm));
     require(oh_share_string(config->memory) != NULL);
     require(memchr(config->cache_directory, 0, sizeof config->cache_directory) != NULL);
+    require(memchr(config->tuning_file, 0, sizeof config->tuning_file) != NULL);
+    require(config->tuning == OH_TUNING_BUILT_IN || config->tuning_file[0] != '\0');
     require(memchr(config->nvrtc, 0, sizeof config->nvrtc) != NULL);
     const oh_address_t *address = &config->rendezvous;
     if (address->text[0] == '\0') return;

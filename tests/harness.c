@@ -173,6 +173,7 @@ void tests_begin(const char *name) {
         snprintf(variable, sizeof variable, "ONEHOP_%s", settings[i]);
         unsetenv(variable);
     }
+    setenv("ONEHOP_TUNING", "built-in", 1);
 }
 
 uint64_t tests_seed(void) { return run.seed; }

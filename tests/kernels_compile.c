@@ -24,6 +24,7 @@
 #include "backend/cuda/compile.h"
 #include "backend/cuda/specialise.h"
 #include "base/dtype.h"
+#include "select/built_in.h"
 #include "select/device.h"
 
 enum {
@@ -134,7 +135,9 @@ static void add_kernels(list_t *list, variant_t variant, const char *algorithm) 
                                            .ring = sizes.ring,
                                            .slot_packets = sizes.packets,
                                            .page_bytes = sizes.page_bytes};
-    int count = oh_device_kernels(&question, kernels);
+    oh_device_table_t table;
+    if (!oh_built_in_gpus("NVIDIA H200", OH_NVLINK, variant.nranks, &table)) exit(1);
+    int count = oh_device_kernels(&question, &table, kernels);
     for (int i = 0; i < count; i++) {
         variant.kernel = kernels[i];
         if (!has_kernel(list, &variant)) add_types(list, variant);

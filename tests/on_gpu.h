@@ -105,6 +105,7 @@ void case_lifetime(int gpus);
 void case_bounds(int gpus);
 void case_memory(int gpus);
 void case_cache(int gpus);
+void case_tuning(int gpus);
 void case_register(int gpus);
 void case_graphs(int gpus);
 void case_streams(int gpus);

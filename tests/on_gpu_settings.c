@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Communicators come and go without a trace, and are right with any workspace, grid, memory and cache. */
+/* Communicators come and go without a trace, and are right with any workspace, grid, memory, cache and tuning table. */
 #include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
@@ -255,4 +255,75 @@ void case_cache(int gpus) {
         run_cached_in(nranks, path, "damaged");
     }
     CHECK(nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0, "%s cannot be removed: %s", base, strerror(errno));
+}
+
+/* ---- tuning tables ---- */
+
+/* Rows that nobody would wish for: every algorithm once, of small blocks. */
+static void write_table(const char *path, const char *gpu, int nranks) {
+    static const char *const links[] = {"pcie", "nvlink"};
+    FILE *file = fopen(path, "w");
+    CHECK(file != NULL, "%s: %s", path, strerror(errno));
+    fprintf(file,
+            "{\"schema\": \"onehop-tuning-1\", \"version\": \"%s\", \"date\": \"2026-11-21\", \"host\": \"here\", "
+            "\"tables\": [",
+            onehop_version());
+    for (int i = 0; i < 2; i++) {
+        fprintf(file,
+                "%s{\"device\": \"cuda\", \"gpu\": \"%s\", \"links\": \"%s\", \"nranks\": %d, \"dtype\": "
+                "\"float32\", \"max_blocks\": 0, \"rows\": [",
+                i > 0 ? ", " : "", gpu, links[i], nranks);
+        for (int a = 0; onehop_algorithm_name(ONEHOP_DEVICE_CUDA, a) != NULL; a++) {
+            fprintf(file,
+                    "%s{\"from_bytes\": %d, \"algorithm\": \"%s\", \"packets\": 2, \"threads\": 96, \"blocks\": 5}",
+                    a > 0 ? ", " : "", a << 18, onehop_algorithm_name(ONEHOP_DEVICE_CUDA, a));
+        }
+        fprintf(file, "]}");
+    }
+    fprintf(file, "]}\n");
+    CHECK(fclose(file) == 0, "%s: %s", path, strerror(errno));
+}
+
+static void check_tuned(seat_t *seat, const char *words, bool table) {
+    onehop_comm_info_t info = {.size = sizeof info};
+    CHECK_SUCCESS(onehop_comm_get_info(seat->comm, &info));
+    CHECK(strstr(info.tuning, words) != NULL, "\"%s\" is not in: %s", words, info.tuning);
+    for (int a = 0; table && onehop_algorithm_name(ONEHOP_DEVICE_CUDA, a) != NULL; a++) {
+        onehop_choice_t choice = {.size = sizeof choice};
+        CHECK_SUCCESS(onehop_comm_explain(seat->comm, (size_t)a << 16, ONEHOP_FLOAT32, ONEHOP_SUM, 0, &choice));
+        CHECK(strcmp(choice.algorithm, onehop_algorithm_name(ONEHOP_DEVICE_CUDA, a)) == 0 && choice.blocks <= 5,
+              "%d KiB: %s", a << 8, choice.reason);
+    }
+}
+
+/* Rank 0's table, and then the model, decide for all. */
+static void tuned(int rank, int nranks, void *ctx) {
+    const char *path = ctx;
+    onehop_comm_info_t info = {.size = sizeof info};
+    onehop_config_t wish = ONEHOP_CONFIG_INIT;
+    seat_t seat = seat_take(rank, nranks);
+    seat_join(&seat, 0, NULL);
+    CHECK_SUCCESS(onehop_comm_get_info(seat.comm, &info));
+    if (rank == 0) write_table(path, info.device_name, nranks);
+    team_barrier();
+    seat_leave(&seat);
+    image_t image = image_new(&seat, ONEHOP_FLOAT32, ONEHOP_SUM, 4 * GPU_MIB);
+    for (int generation = 1; generation <= 2; generation++) {
+        wish.tuning = rank > 0 ? "built-in" : generation == 1 ? path : "model";
+        seat_join(&seat, generation, &wish);
+        check_tuned(&seat, generation == 1 ? path : "model", generation == 1);
+        sweep(&seat, &image, 4 * GPU_MIB);
+        team_barrier();
+        seat_leave(&seat);
+    }
+    image_free(&seat, &image);
+    seat_give_back(&seat);
+}
+
+void case_tuning(int gpus) {
+    char folder[] = "/tmp/onehop-test-tuned-XXXXXX", path[64];
+    CHECK(mkdtemp(folder) != NULL, "mkdtemp: %s", strerror(errno));
+    snprintf(path, sizeof path, "%s/tuning.json", folder);
+    for (int nranks = 1; nranks <= gpus; nranks++) team_run(nranks, tuned, path);
+    CHECK(nftw(folder, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0, "%s cannot be removed: %s", folder, strerror(errno));
 }

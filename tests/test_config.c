@@ -63,6 +63,7 @@ static void test_defaults(void **state) {
     assert_int_equal(config.memory, OH_SHARE_AUTO);
     assert_string_equal(config.cache_directory, "");
     assert_string_equal(config.nvrtc, "");
+    assert_int_equal(config.tuning, OH_TUNING_BUILT_IN);
     assert_null(config.allgather);
 }
 
@@ -91,7 +92,8 @@ static void test_given(void **state) {
                             .job = "",
                             .algorithm = "one_shot",
                             .memory = "ipc",
-                            .cache_dir = "here/there"};
+                            .cache_dir = "here/there",
+                            .tuning = "my.json"};
     oh_config_t config = resolve(&user);
     assert_int_equal(config.rank, 2);
     assert_int_equal(config.nranks, 3);
@@ -108,6 +110,8 @@ static void test_given(void **state) {
     assert_string_equal(config.algorithm, "one_shot");
     assert_int_equal(config.memory, OH_SHARE_IPC);
     assert_string_equal(config.cache_directory, "here/there");
+    assert_int_equal(config.tuning, OH_TUNING_NAMED);
+    assert_string_equal(config.tuning_file, "my.json");
 }
 
 static void test_environment(void **state) {
@@ -127,6 +131,8 @@ static void test_environment(void **state) {
         {"ONEHOP_MEMORY", "vmm"},
         {"ONEHOP_CACHE_DIR", "/var/kernels"},
         {"ONEHOP_NVRTC", "/opt/libnvrtc.so"},
+        {"ONEHOP_TUNING", "/etc/table"},
+        {"XDG_CONFIG_HOME", "/nowhere"},
         {"XDG_CACHE_HOME", "/nowhere"},
         /* torchrun's come after Onehop's */
         {"RANK", "nonsense"},
@@ -151,6 +157,8 @@ static void test_environment(void **state) {
     assert_int_equal(config.memory, OH_SHARE_VMM);
     assert_string_equal(config.cache_directory, "/var/kernels");
     assert_string_equal(config.nvrtc, "/opt/libnvrtc.so");
+    assert_int_equal(config.tuning, OH_TUNING_NAMED);
+    assert_string_equal(config.tuning_file, "/etc/table");
 }
 
 static void test_cache_directory(void **state) {
@@ -194,6 +202,51 @@ static void test_cache_directory(void **state) {
            oh_config_resolve(&user, 0, &config));
     user.cache_dir = "near";
     resolve(&user);
+}
+
+static void test_tuning(void **state) {
+    (void)state;
+    static const struct {
+        const char *given, *values[3]; /* ONEHOP_TUNING, XDG_CONFIG_HOME, HOME */
+        oh_tuning_source_t source;
+        const char *file;
+    } cases[] = {
+        {NULL, {NULL, NULL, "/home/me"}, OH_TUNING_USUAL, "/home/me/.config/onehop/tuning.json"},
+        {NULL, {NULL, "/etc/xdg", "/home/me"}, OH_TUNING_USUAL, "/etc/xdg/onehop/tuning.json"},
+        {NULL, {NULL, "relative", "/home/me"}, OH_TUNING_USUAL, "/home/me/.config/onehop/tuning.json"},
+        {NULL, {"", "relative", "relative"}, OH_TUNING_BUILT_IN, ""},
+        {NULL, {NULL, NULL, NULL}, OH_TUNING_BUILT_IN, ""},
+        {NULL, {"mine.json", "/etc/xdg", "/home/me"}, OH_TUNING_NAMED, "mine.json"},
+        {NULL, {"built-in", "/etc/xdg", "/home/me"}, OH_TUNING_BUILT_IN, "built-in"},
+        {NULL, {"model", "/etc/xdg", "/home/me"}, OH_TUNING_MODEL, "model"},
+        {"ours.json", {"mine.json", "/etc/xdg", "/home/me"}, OH_TUNING_NAMED, "ours.json"},
+        {"built-in", {"mine.json", "/etc/xdg", "/home/me"}, OH_TUNING_BUILT_IN, "built-in"},
+        {"model", {"built-in", NULL, NULL}, OH_TUNING_MODEL, "model"},
+        {"./model", {"built-in", NULL, NULL}, OH_TUNING_NAMED, "./model"},
+    };
+    static const char *const names[] = {"ONEHOP_TUNING", "XDG_CONFIG_HOME", "HOME"};
+    onehop_config_t user = usual();
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        clear_environment(NULL);
+        for (size_t k = 0; k < 3; k++) {
+            if (cases[i].values[k] != NULL) setenv(names[k], cases[i].values[k], 1);
+        }
+        user.tuning = cases[i].given;
+        const oh_config_t config = resolve(&user);
+        assert_int_equal(config.tuning, cases[i].source);
+        assert_string_equal(config.tuning_file, cases[i].file);
+    }
+    static char far[OH_PATH_MAX + 1];
+    oh_config_t config;
+    memset(far, 'h', sizeof far - 1);
+    far[0] = '/';
+    clear_environment(NULL);
+    setenv("HOME", far, 1);
+    user.tuning = NULL;
+    assert_int_equal(resolve(&user).tuning, OH_TUNING_BUILT_IN);
+    user.tuning = far;
+    expect(ONEHOP_INVALID_ARGUMENT, "tuning is 1024 bytes long: expected at most 1023",
+           oh_config_resolve(&user, 0, &config));
 }
 
 static void set_torchrun(void) {
@@ -294,10 +347,11 @@ static void test_bad_fields(void **state) {
         {{GOOD, .algorithm = "one_shot_and_many_more_characters"}, "algorithm is 33 bytes long: expected at most 31"},
         {{GOOD, .memory = "VMM"}, "memory is \"VMM\": expected \"auto\", \"vmm\" or \"ipc\""},
         {{GOOD, .memory = ""}, "memory is \"\": expected \"auto\", \"vmm\" or \"ipc\""},
-        {{NAME, DEVICE, TWO, .size = 0}, "config.size is 0: expected 104; start from ONEHOP_CONFIG_INIT"},
-        {{NAME, DEVICE, TWO, .size = 4097}, "config.size is 4097: expected 104; start from ONEHOP_CONFIG_INIT"},
+        {{GOOD, .tuning = ""}, "tuning is \"\": expected the name of a file, \"built-in\" or \"model\""},
+        {{NAME, DEVICE, TWO, .size = 0}, "config.size is 0: expected 112; start from ONEHOP_CONFIG_INIT"},
+        {{NAME, DEVICE, TWO, .size = 4097}, "config.size is 4097: expected 112; start from ONEHOP_CONFIG_INIT"},
     };
-    assert_int_equal(sizeof(onehop_config_t), 104);
+    assert_int_equal(sizeof(onehop_config_t), 112);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         oh_config_t config;
         expect(ONEHOP_INVALID_ARGUMENT, bad[i].sentence, oh_config_resolve(&bad[i].config, 0, &config));
@@ -371,6 +425,10 @@ static void test_other_sizes(void **state) {
     user.known.size = offsetof(onehop_config_t, cache_dir);
     assert_string_equal(resolve(&user.known).cache_directory, "");
     user.known = usual();
+    user.known.tuning = "unknown to an older one";
+    user.known.size = offsetof(onehop_config_t, tuning);
+    assert_int_equal(resolve(&user.known).tuning, OH_TUNING_BUILT_IN);
+    user.known = usual();
     user.known.size = sizeof user;
     user.newer[1] = 1;
     oh_config_t config;
@@ -443,6 +501,7 @@ int main(void) {
         cmocka_unit_test_setup(test_given, clear_environment),
         cmocka_unit_test_setup(test_environment, clear_environment),
         cmocka_unit_test_setup(test_cache_directory, clear_environment),
+        cmocka_unit_test_setup(test_tuning, clear_environment),
         cmocka_unit_test_setup(test_torchrun, clear_environment),
         cmocka_unit_test_setup(test_torchrun_long_name, clear_environment),
         cmocka_unit_test_setup(test_no_rendezvous, clear_environment),

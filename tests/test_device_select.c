@@ -15,8 +15,9 @@
 #include "base/config.h"
 #include "base/dtype.h"
 #include "base/status.h"
+#include "select/built_in.h"
 #include "select/device.h"
-#include "select/device_table.h"
+#include "select/model.h"
 
 enum { ROUNDS = 200000, USUAL_WORKSPACE = 32 << 20, USUAL_MULTIPROCESSORS = 132 };
 static const size_t LARGEST_WORKSPACE = (size_t)1 << 30, LARGEST_SWEPT = 64 << 20;
@@ -58,6 +59,30 @@ static void any_algorithm(char *text, size_t size) {
     if (kind == 3) {
         snprintf(text, size, "%s:%d:%zu:%zu", name, packets[up_to(3) - 1], 32 * up_to(16), any_to_power(9));
     }
+}
+
+static const oh_device_table_t *h200(int nranks) {
+    static oh_device_table_t tables[OH_GPU_RANKS + 1];
+    assert_true(oh_built_in_gpus("NVIDIA H200", OH_NVLINK, nranks, &tables[nranks]));
+    return &tables[nranks];
+}
+
+/* The one that is built in, what the model says, or rows that nobody would wish for. */
+static oh_device_table_t any_table(int nranks) {
+    static const int packets[] = {1, 2, 4};
+    oh_device_table_t table = *h200(nranks);
+    size_t kind = up_to(3), from = 0;
+    if (kind == 2) oh_model_gpus(nranks, (int)up_to(OH_GPU_TEAMS), (oh_links_t)(up_to(OH_LINKS) - 1), &table);
+    if (kind < 3) return table;
+    snprintf(table.name, sizeof table.name, "%.*s", OH_TABLE_NAME - 1,
+             "the longest name that any table can ever have, to the last byte");
+    table.count = (int)up_to(OH_TABLE_ROWS);
+    for (int i = 0; i < table.count; i++, from += any_to_power(24)) {
+        const oh_device_algorithm_t algorithm = (oh_device_algorithm_t)(up_to(OH_DEVICE_ALGORITHMS) - 1);
+        const int each = oh_device_algorithms[algorithm].packets ? packets[up_to(3) - 1] : 1;
+        table.rows[i] = (oh_device_row_t){from, algorithm, each, (int)(32 * up_to(16)), (int)any_to_power(16)};
+    }
+    return table;
 }
 
 static oh_device_question_t any_question(void) {
@@ -113,7 +138,8 @@ static void test_plans_fit(void **state) {
     (void)state;
     for (int i = 0; i < ROUNDS; i++) {
         const oh_device_question_t q = any_question();
-        const oh_device_plan_t plan = oh_device_select(&q, NULL);
+        const oh_device_table_t table = any_table(q.nranks);
+        const oh_device_plan_t plan = oh_device_select(&q, &table, NULL);
         check_shape(&q, &plan);
         check_work(&q, &plan);
     }
@@ -125,7 +151,9 @@ static void test_plans_are_the_same_for_all(void **state) {
     onehop_choice_t choice;
     for (int i = 0; i < ROUNDS; i++) {
         oh_device_question_t q = any_question(), again = q;
-        oh_device_plan_t plan = oh_device_select(&q, NULL), other = oh_device_select(&again, choice.reason);
+        const oh_device_table_t table = any_table(q.nranks);
+        oh_device_plan_t plan = oh_device_select(&q, &table, NULL);
+        oh_device_plan_t other = oh_device_select(&again, &table, choice.reason);
         assert_int_equal(plan.algorithm, other.algorithm);
         assert_int_equal(plan.packets, other.packets);
         assert_int_equal(plan.threads, other.threads);
@@ -133,6 +161,7 @@ static void test_plans_are_the_same_for_all(void **state) {
         assert_int_equal(plan.units, other.units);
         assert_int_equal(plan.steps, other.steps);
         assert_non_null(strstr(choice.reason, oh_device_algorithms[plan.algorithm].name));
+        assert_non_null(strstr(choice.reason, table.name));
         assert_int_equal(q.forced.algorithm >= 0, strncmp(choice.reason, "forced", 6) == 0);
     }
 }
@@ -141,37 +170,57 @@ static void test_plans_are_the_same_for_all(void **state) {
 
 static void test_rows_are_in_order(void **state) {
     (void)state;
-    const oh_device_row_t *row = oh_device_table;
-    assert_int_equal(row->from_bytes, 0);
-    for (size_t i = 1; i < oh_device_table_rows; i++) {
-        bool next = row[i].nranks == row[i - 1].nranks && row[i].from_bytes > row[i - 1].from_bytes;
-        bool begins = row[i].nranks > row[i - 1].nranks && row[i].from_bytes == 0;
-        if (!next && !begins) fail_msg("row %zu of the table is out of order", i);
+    for (int nranks = 1; nranks <= OH_GPU_RANKS; nranks++) {
+        const oh_device_table_t *table = h200(nranks);
+        assert_int_equal(table->rows[0].from_bytes, 0);
+        for (int i = 1; i < table->count; i++) {
+            assert_true(table->rows[i].from_bytes > table->rows[i - 1].from_bytes);
+        }
     }
-    assert_int_equal(row[oh_device_table_rows - 1].nranks, OH_GPU_RANKS);
+}
+
+static bool same(const oh_device_table_t *a, const oh_device_table_t *b) { return memcmp(a, b, sizeof *a) == 0; }
+
+/* Every GPU that is called so, joined as it was when it was measured; other numbers of ranks take the next table. */
+static void test_whose_table(void **state) {
+    (void)state;
+    oh_device_table_t table;
+    assert_false(oh_built_in_gpus("NVIDIA H200", OH_PCIE, 2, &table));
+    assert_false(oh_built_in_gpus("NVIDIA H100", OH_NVLINK, 2, &table));
+    assert_false(oh_built_in_gpus("NVIDIA H20", OH_NVLINK, 2, &table));
+    assert_true(oh_built_in_gpus("NVIDIA H200 SXM", OH_NVLINK, 2, &table) && same(&table, h200(2)));
+    assert_string_equal(table.name, "built-in table for NVIDIA H200");
+    assert_true(same(h200(1), h200(2)) && same(h200(3), h200(4)));
+    for (int nranks = 5; nranks < 8; nranks++) assert_true(same(h200(nranks), h200(8)));
+    assert_true(h200(2)->count == 8 && h200(4)->count == 6 && h200(8)->count == 5);
 }
 
 /* A message of exactly a row's bytes is reduced as the row says; one that is shorter, by the row before. */
+static void check_row(int nranks, int index) {
+    char reason[sizeof((onehop_choice_t *)0)->reason], words[64];
+    const oh_device_table_t *table = h200(nranks);
+    const oh_device_row_t *row = &table->rows[index];
+    oh_device_question_t q = question_of(LARGEST_WORKSPACE, nranks, OH_GPU_TEAMS, "auto");
+    q.dtype = ONEHOP_UINT8;
+    q.count = row->from_bytes > 0 ? row->from_bytes : 1;
+    oh_device_plan_t plan = oh_device_select(&q, table, reason);
+    assert_int_equal(plan.algorithm, row->algorithm);
+    assert_int_equal(plan.threads, row->threads);
+    assert_true(plan.packets == row->packets || plan.steps > 1);
+    assert_true(plan.blocks <= row->blocks);
+    snprintf(words, sizeof words, " from %zu bytes;", row->from_bytes);
+    if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
+    if (index == 0) return;
+    q.count--;
+    oh_device_select(&q, table, reason);
+    snprintf(words, sizeof words, " from %zu bytes;", row[-1].from_bytes);
+    if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
+}
+
 static void test_rows_are_reached(void **state) {
     (void)state;
-    char reason[sizeof((onehop_choice_t *)0)->reason], words[64];
-    for (size_t i = 0; i < oh_device_table_rows; i++) {
-        const oh_device_row_t *row = &oh_device_table[i];
-        oh_device_question_t q = question_of(LARGEST_WORKSPACE, row->nranks, OH_GPU_TEAMS, "auto");
-        q.dtype = ONEHOP_UINT8;
-        q.count = row->from_bytes > 0 ? row->from_bytes : 1;
-        oh_device_plan_t plan = oh_device_select(&q, reason);
-        assert_int_equal(plan.algorithm, row->algorithm);
-        assert_int_equal(plan.threads, row->threads);
-        assert_true(plan.packets == row->packets || plan.steps > 1);
-        assert_true(plan.blocks <= row->blocks);
-        snprintf(words, sizeof words, " from %zu bytes;", row->from_bytes);
-        if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
-        if (row->from_bytes == 0) continue;
-        q.count--;
-        oh_device_select(&q, reason);
-        snprintf(words, sizeof words, " from %zu bytes;", row[-1].from_bytes);
-        if (strstr(reason, words) == NULL) fail_msg("expected \"%s\" in: %s", words, reason);
+    for (int nranks = 2; nranks <= OH_GPU_RANKS; nranks *= 2) {
+        for (int i = 0; i < h200(nranks)->count; i++) check_row(nranks, i);
     }
 }
 
@@ -188,14 +237,14 @@ static bool is_listed(const oh_device_kernel_t *kernels, int count, oh_device_ke
 /* Sizes that are far enough from one another to be many, close enough to meet every row before and after its ends. */
 static size_t next_size(size_t bytes) { return bytes + (bytes < 4096 ? 16 : bytes / 128); }
 
-static void check_kernels(oh_device_question_t q) {
+static void check_kernels(oh_device_question_t q, const oh_device_table_t *table) {
     oh_device_kernel_t kernels[OH_DEVICE_KERNELS];
     bool used[OH_DEVICE_KERNELS] = {false};
-    int count = oh_device_kernels(&q, kernels);
+    int count = oh_device_kernels(&q, table, kernels);
     assert_true(count >= 1 && count < OH_DEVICE_KERNELS); /* none was left out */
     for (size_t bytes = 16; bytes <= LARGEST_SWEPT; bytes = next_size(bytes)) {
         q.count = bytes / onehop_dtype_size(q.dtype);
-        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        oh_device_plan_t plan = oh_device_select(&q, table, NULL);
         oh_device_kernel_t wanted = oh_device_kernel_of(&plan);
         if (!is_listed(kernels, count, wanted)) {
             fail_msg("%d ranks, %zu bytes of %s: %s of %d packets%s is not listed", q.nranks, bytes,
@@ -217,23 +266,107 @@ static void test_kernels_are_listed(void **state) {
                     oh_device_question_t q = usual_question(nranks, a < 0 ? "auto" : oh_device_algorithms[a].name);
                     q.dtype = (onehop_dtype_t)dtype;
                     q.op = (onehop_op_t)op;
-                    check_kernels(q);
+                    check_kernels(q, h200(nranks));
                 }
             }
         }
     }
 }
 
-/* Nor with other settings. */
+/* Nor with other settings and tables. */
 static void test_kernels_of_any_settings(void **state) {
     (void)state;
     oh_device_kernel_t kernels[OH_DEVICE_KERNELS];
     for (int i = 0; i < ROUNDS; i++) {
         oh_device_question_t q = any_question();
+        const oh_device_table_t table = any_table(q.nranks);
         if (q.count == 0) continue;
-        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        oh_device_plan_t plan = oh_device_select(&q, &table, NULL);
         q.count = 0;
-        assert_true(is_listed(kernels, oh_device_kernels(&q, kernels), oh_device_kernel_of(&plan)));
+        assert_true(is_listed(kernels, oh_device_kernels(&q, &table, kernels), oh_device_kernel_of(&plan)));
+    }
+}
+
+/* ---- the model ---- */
+
+static const oh_device_row_t *row_for(const oh_device_table_t *table, size_t bytes) {
+    int i = table->count - 1;
+    while (table->rows[i].from_bytes > bytes) i--;
+    return &table->rows[i];
+}
+
+static size_t two_shot_from(const oh_device_table_t *table) {
+    for (int i = 0; i < table->count; i++) {
+        if (table->rows[i].algorithm == OH_TWO_SHOT_PUSH) return table->rows[i].from_bytes;
+    }
+    return SIZE_MAX;
+}
+
+static bool within_twice(size_t a, size_t b) { return a <= 2 * b && b <= 2 * a; }
+
+/* Where there are measurements, the model says nearly the same. */
+static void test_model_is_close(void **state) {
+    (void)state;
+    for (int nranks = 2; nranks <= 4; nranks += 2) {
+        oh_device_table_t model;
+        oh_model_gpus(nranks, USUAL_MULTIPROCESSORS, OH_NVLINK, &model);
+        const size_t change = two_shot_from(h200(nranks));
+        assert_true(within_twice(two_shot_from(&model), change));
+        for (size_t bytes = 16; bytes <= LARGEST_SWEPT; bytes = next_size(bytes)) {
+            const oh_device_row_t *measured = row_for(h200(nranks), bytes), *said = row_for(&model, bytes);
+            if (measured->algorithm != said->algorithm) {
+                assert_true(within_twice(bytes, change));
+            } else if (!within_twice((size_t)(measured->threads * measured->packets),
+                                     (size_t)(said->threads * said->packets))) {
+                fail_msg("%d ranks, %zu bytes: %d threads of %d packets, measured %d of %d", nranks, bytes,
+                         said->threads, said->packets, measured->threads, measured->packets);
+            }
+        }
+    }
+}
+
+static void check_model(int nranks, int blocks, oh_links_t links) {
+    oh_device_table_t model;
+    const oh_device_question_t q = question_of(LARGEST_WORKSPACE, nranks, blocks, "auto");
+    oh_model_gpus(nranks, oh_device_blocks_max(&q), links, &model);
+    assert_string_equal(model.name, "model");
+    assert_true(model.count >= 1 && model.count <= OH_TABLE_ROWS && model.rows[0].from_bytes == 0);
+    for (int i = 0; i < model.count; i++) {
+        const oh_device_row_t *row = &model.rows[i];
+        assert_true(row->threads <= oh_device_threads_max(nranks, row->packets, false) && row->blocks == blocks);
+        assert_true(row->algorithm == (row->from_bytes >= two_shot_from(&model) ? OH_TWO_SHOT_PUSH : OH_ONE_SHOT_PUSH));
+        if (i + 1 == model.count) break;
+        assert_true(row[1].from_bytes > row->from_bytes);
+        /* What a row with a larger one of its kind behind it takes, it takes in one step. */
+        if (row[1].algorithm != row->algorithm) continue;
+        const size_t parts = row->algorithm == OH_TWO_SHOT_PUSH ? (size_t)nranks : 1;
+        const size_t step = (size_t)(row->threads * row->packets * blocks) * OH_PACKET * parts;
+        assert_int_equal(row[1].from_bytes, step + 1);
+    }
+    check_kernels(question_of(USUAL_WORKSPACE, nranks, blocks, "auto"), &model);
+}
+
+/* On every GPU, however small. */
+static void test_model_of_any_gpu(void **state) {
+    (void)state;
+    for (int nranks = 1; nranks <= OH_GPU_RANKS; nranks++) {
+        for (int blocks = 1; blocks <= OH_GPU_TEAMS; blocks += 1 + blocks / 8) {
+            check_model(nranks, blocks, OH_NVLINK);
+            check_model(nranks, blocks, OH_PCIE);
+        }
+    }
+}
+
+/* Slower wires call for two-shot earlier, as do more ranks. */
+static void test_model_of_wires(void **state) {
+    (void)state;
+    size_t before = SIZE_MAX;
+    for (int nranks = 3; nranks <= OH_GPU_RANKS; nranks++) {
+        oh_device_table_t nvlink, pcie;
+        oh_model_gpus(nranks, USUAL_MULTIPROCESSORS, OH_NVLINK, &nvlink);
+        oh_model_gpus(nranks, USUAL_MULTIPROCESSORS, OH_PCIE, &pcie);
+        assert_true(two_shot_from(&pcie) < two_shot_from(&nvlink) / 8 && two_shot_from(&nvlink) < before);
+        before = two_shot_from(&nvlink);
     }
 }
 
@@ -254,7 +387,7 @@ static void test_forced(void **state) {
 
         oh_device_question_t q = usual_question(4, text);
         q.count = 4 << 20;
-        oh_device_plan_t plan = oh_device_select(&q, NULL);
+        oh_device_plan_t plan = oh_device_select(&q, h200(4), NULL);
         assert_int_equal(plan.algorithm, i);
         assert_true(plan.threads == 96 && plan.blocks <= 17);
     }
@@ -349,9 +482,13 @@ int main(void) {
         cmocka_unit_test(test_plans_fit),
         cmocka_unit_test(test_plans_are_the_same_for_all),
         cmocka_unit_test(test_rows_are_in_order),
+        cmocka_unit_test(test_whose_table),
         cmocka_unit_test(test_rows_are_reached),
         cmocka_unit_test(test_kernels_are_listed),
         cmocka_unit_test(test_kernels_of_any_settings),
+        cmocka_unit_test(test_model_is_close),
+        cmocka_unit_test(test_model_of_any_gpu),
+        cmocka_unit_test(test_model_of_wires),
         cmocka_unit_test(test_forced),
         cmocka_unit_test(test_bad_names),
         cmocka_unit_test(test_bad_shapes),

@@ -19,6 +19,7 @@ typedef struct plan {
     fake_cuda_t *fake;
     CUdevice gpu[RANKS];
     oh_gpu_t seen[RANKS][RANKS]; /* by each rank, of each rank */
+    oh_links_t links[RANKS];     /* likewise by each */
 } plan_t;
 
 static plan_t plan_for(void) { return (plan_t){.fake = fake_cuda_reset(), .gpu = {0, 1, 2, 3}}; }
@@ -30,7 +31,8 @@ static onehop_result_t meet(sailor_t *s) {
     oh_gpu_t *gpus = plan->seen[s->rank];
     fake_cuda_enter(s->rank, gpu);
     OH_TRY(oh_gpu_gather(cuda, gpu, s->bootstrap, &s->patience, gpus));
-    return oh_gpu_check_access(cuda, gpu, s->bootstrap, &s->patience, gpus);
+    OH_TRY(oh_gpu_check_access(cuda, gpu, s->bootstrap, &s->patience, gpus));
+    return oh_gpu_find_links(cuda, gpu, s->bootstrap, &s->patience, gpus, &plan->links[s->rank]);
 }
 
 static void run(plan_t *plan, sailor_t *sailors) {
@@ -108,6 +110,41 @@ static void test_shared_gpu(void **state) {
     run_well(&plan);
 }
 
+static void expect_links(plan_t *plan, oh_links_t links) {
+    run_well(plan);
+    for (int r = 0; r < RANKS; r++) assert_int_equal(plan->links[r], links);
+}
+
+static void test_links(void **state) {
+    (void)state;
+    plan_t plan = plan_for();
+    expect_links(&plan, OH_NVLINK);
+    /* One way is enough, whoever may ask about it. */
+    plan.fake->gpus[3].no_atomics[1] = true;
+    expect_links(&plan, OH_PCIE);
+    plan.fake->gpus[1].hidden[3] = true;
+    expect_links(&plan, OH_NVLINK);
+    plan.fake->gpus[1].no_atomics[3] = true;
+    expect_links(&plan, OH_PCIE);
+    /* Those that no rank uses do not matter, nor what joins a GPU with itself. */
+    plan = plan_for();
+    plan.fake->gpus[1].no_atomics[5] = plan.fake->gpus[5].no_atomics[1] = true;
+    expect_links(&plan, OH_NVLINK);
+    for (int r = 0; r < RANKS; r++) plan.gpu[r] = 1;
+    plan.fake->gpus[1].no_atomics[1] = true;
+    expect_links(&plan, OH_NVLINK);
+}
+
+static void test_names(void **state) {
+    (void)state;
+    plan_t plan = plan_for();
+    run_well(&plan);
+    assert_string_equal(oh_gpu_name(plan.seen[0], RANKS), "Fake");
+    snprintf(plan.seen[0][3].name, sizeof plan.seen[0][3].name, "Fake 2");
+    assert_null(oh_gpu_name(plan.seen[0], RANKS));
+    assert_string_equal(oh_gpu_name(plan.seen[0], RANKS - 1), "Fake");
+}
+
 static void test_capabilities(void **state) {
     (void)state;
     plan_t plan = plan_for();
@@ -132,14 +169,15 @@ static void test_failures(void **state) {
         assert_int_equal(sailors[0].result, ONEHOP_CUDA_ERROR);
         assert_memory_equal(sailors[0].error, "rank 2: cannot ", 15);
     }
-    /* Six to describe a GPU; a count, and two for each GPU as far as the peer's, and the question itself. */
-    assert_int_equal(number - 1, 6 + (1 + 2 + 1) + (1 + 4 + 1) + (1 + 8 + 1));
+    /* Six to describe a GPU; twice a count, and two for each GPU as far as the peer's, and the question itself. */
+    assert_int_equal(number - 1, 6 + 2 * ((1 + 2 + 1) + (1 + 4 + 1) + (1 + 8 + 1)));
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_gather),       cmocka_unit_test(test_no_access), cmocka_unit_test(test_shared_gpu),
-        cmocka_unit_test(test_capabilities), cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_capabilities), cmocka_unit_test(test_failures),  cmocka_unit_test(test_links),
+        cmocka_unit_test(test_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

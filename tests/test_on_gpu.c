@@ -36,6 +36,7 @@ static const test_case_t cases[] = {
     {"memory", case_memory, 60, 2},
     {"lifetime", case_lifetime, 90, 1},
     {"cache", case_cache, 120, 1},
+    {"tuning", case_tuning, 120, 1},
     {"register", case_register, 200, 1},
     {"graphs", case_graphs, 150, 1},
     {"streams", case_streams, 100, 1},

@@ -162,29 +162,47 @@ static onehop_result_t resolve_rendezvous(const char *given, int nranks, oh_addr
     return nranks == 1 ? ONEHOP_SUCCESS : name_after_torchrun(out);
 }
 
-/* "" where that is too long: nobody asked for a cache there. */
+/* "" where that is too long: nobody asked for a file there. */
 static void join(const char *directory, const char *below, char *out) {
     if (snprintf(out, OH_PATH_MAX, "%s/%s", directory, below) >= OH_PATH_MAX) out[0] = '\0';
 }
 
 /* As the XDG Base Directory Specification has it; it wants relative paths to be ignored. */
-static void default_cache(char *out) {
-    const char *xdg = environment("XDG_CACHE_HOME"), *home = environment("HOME");
+static void usual_place(const char *variable, const char *below_it, const char *below_home, char *out) {
+    const char *xdg = environment(variable), *home = environment("HOME");
     out[0] = '\0';
     if (xdg != NULL && xdg[0] == '/') {
-        join(xdg, "onehop", out);
+        join(xdg, below_it, out);
     } else if (home != NULL && home[0] == '/') {
-        join(home, ".cache/onehop", out);
+        join(home, below_home, out);
     }
 }
 
 static onehop_result_t resolve_cache(const char *given, char *out) {
     if (given == NULL && environment("ONEHOP_CACHE_DIR") == NULL) {
-        default_cache(out);
+        usual_place("XDG_CACHE_HOME", "onehop", ".cache/onehop", out);
         return ONEHOP_SUCCESS;
     }
     OH_TRY(resolve_text("cache_dir", given, "ONEHOP_CACHE_DIR", NULL, "", out, OH_PATH_MAX));
     if (strcmp(out, "none") == 0) out[0] = '\0';
+    return ONEHOP_SUCCESS;
+}
+
+static onehop_result_t resolve_tuning(const char *given, oh_config_t *out) {
+    char *file = out->tuning_file;
+    if (given == NULL && environment("ONEHOP_TUNING") == NULL) {
+        usual_place("XDG_CONFIG_HOME", "onehop/tuning.json", ".config/onehop/tuning.json", file);
+        out->tuning = file[0] == '\0' ? OH_TUNING_BUILT_IN : OH_TUNING_USUAL;
+        return ONEHOP_SUCCESS;
+    }
+    OH_TRY(resolve_text("tuning", given, "ONEHOP_TUNING", NULL, "", file, OH_PATH_MAX));
+    if (file[0] == '\0') {
+        return oh_fail(ONEHOP_INVALID_ARGUMENT,
+                       "tuning is \"\": expected the name of a file, \"built-in\" or \"model\"");
+    }
+    out->tuning = strcmp(file, "built-in") == 0 ? OH_TUNING_BUILT_IN
+                  : strcmp(file, "model") == 0  ? OH_TUNING_MODEL
+                                                : OH_TUNING_NAMED;
     return ONEHOP_SUCCESS;
 }
 
@@ -243,6 +261,7 @@ onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_con
                         sizeof out->algorithm));
     OH_TRY(resolve_memory(in.memory, &out->memory));
     OH_TRY(resolve_cache(in.cache_dir, out->cache_directory));
+    OH_TRY(resolve_tuning(in.tuning, out));
     OH_TRY(resolve_text("nvrtc", NULL, "ONEHOP_NVRTC", NULL, "", out->nvrtc, sizeof out->nvrtc));
     out->allgather = in.allgather;
     out->allgather_ctx = in.allgather_ctx;

@@ -11,6 +11,14 @@ enum { OH_WORKSPACE_MIN = 64 * 1024, OH_NAME_MAX = 32, OH_PATH_MAX = 1024 };
 /* How GPUs share memory (arena/device_arena.h). */
 typedef enum oh_share { OH_SHARE_AUTO, OH_SHARE_VMM, OH_SHARE_IPC, OH_SHARES } oh_share_t;
 
+/* Where tuning tables come from (select/tuning.h). */
+typedef enum oh_tuning_source {
+    OH_TUNING_BUILT_IN, /* no file */
+    OH_TUNING_MODEL,    /* nor the built-in table */
+    OH_TUNING_NAMED,    /* a file that somebody named */
+    OH_TUNING_USUAL     /* the one in the usual place, if it is there */
+} oh_tuning_source_t;
+
 typedef struct oh_config {
     int rank, nranks;
     onehop_device_t device;
@@ -28,6 +36,8 @@ typedef struct oh_config {
     oh_share_t memory;
     char cache_directory[OH_PATH_MAX]; /* "": compiled kernels are not kept */
     char nvrtc[OH_PATH_MAX];           /* NVRTC's file; "": wherever it is found */
+    oh_tuning_source_t tuning;
+    char tuning_file[OH_PATH_MAX];
 } oh_config_t;
 
 /*

@@ -14,6 +14,13 @@
 onehop_result_t oh_agree(oh_bootstrap_t *bootstrap, const char *what, onehop_result_t mine,
                          const oh_patience_t *patience, onehop_result_t *verdict);
 
+/*
+ * Collective: what rank 0 has in `data` becomes that of all ranks. `mine` is what came of rank 0's making it; its
+ * failure becomes that of all.
+ */
+onehop_result_t oh_agree_with_first(oh_bootstrap_t *bootstrap, const char *what, onehop_result_t mine, void *data,
+                                    size_t bytes, const oh_patience_t *patience);
+
 enum { OH_NO_REGISTRATION = -1 };
 
 /*

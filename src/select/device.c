@@ -7,7 +7,6 @@
 
 #include "base/dtype.h"
 #include "base/status.h"
-#include "select/device_table.h"
 
 const oh_device_algorithm_info_t oh_device_algorithms[OH_DEVICE_ALGORITHMS] = {
     [OH_ONE_SHOT_PUSH] = {"one_shot_push", "every rank sends its input to all, and reduces everything; no barrier",
@@ -28,7 +27,8 @@ static onehop_result_t parse_shape(const char *text, const char *shape, oh_devic
     int end = 0;
     int numbers = sscanf(shape, ":%d:%d:%d%n", &forced->packets, &forced->threads, &forced->blocks, &end);
     bool packets = forced->packets == 1 || forced->packets == 2 || forced->packets == OH_DEVICE_PACKETS_MAX;
-    bool threads = forced->threads >= 32 && forced->threads <= 512 && forced->threads % 32 == 0;
+    bool threads = forced->threads >= OH_THREADS_STEP && forced->threads <= OH_THREADS_MAX &&
+                   forced->threads % OH_THREADS_STEP == 0;
     if (numbers == 3 && shape[end] == '\0' && packets && threads && forced->blocks >= 1) return ONEHOP_SUCCESS;
     return oh_fail(ONEHOP_INVALID_ARGUMENT,
                    "algorithm is \"%s\": expected NAME:PACKETS:THREADS:BLOCKS, with 1, 2 or 4 packets, 32 to 512 "
@@ -53,33 +53,27 @@ onehop_result_t oh_device_forced_parse(const char *text, oh_device_forced_t *for
 
 /* ---- which row ---- */
 
-/* The rows for this many ranks: the first table that reaches so far. */
-static int table_for(int nranks) {
-    for (size_t i = 0; i < oh_device_table_rows; i++) {
-        if (oh_device_table[i].nranks >= nranks) return oh_device_table[i].nranks;
-    }
-    return oh_device_table[oh_device_table_rows - 1].nranks;
-}
-
-/* Rows without a table of their own, for what is never best here but may be forced. */
+/* Rows for what is forced and stands in no table. */
 static const oh_device_row_t forced_rows[OH_DEVICE_ALGORITHMS] = {
-    [OH_ONE_SHOT_PUSH] = {0, 0, OH_ONE_SHOT_PUSH, 1, 256, OH_GPU_TEAMS},
-    [OH_TWO_SHOT_PUSH] = {0, 0, OH_TWO_SHOT_PUSH, 1, 256, OH_GPU_TEAMS},
-    [OH_ONE_SHOT_PULL] = {0, 0, OH_ONE_SHOT_PULL, 1, 512, OH_GPU_TEAMS},
-    [OH_TWO_SHOT_PULL] = {0, 0, OH_TWO_SHOT_PULL, 1, 512, OH_GPU_TEAMS},
-    [OH_TWO_SHOT_BULK] = {0, 0, OH_TWO_SHOT_BULK, 1, 512, OH_GPU_TEAMS},
+    [OH_ONE_SHOT_PUSH] = {0, OH_ONE_SHOT_PUSH, 1, 256, OH_GPU_TEAMS},
+    [OH_TWO_SHOT_PUSH] = {0, OH_TWO_SHOT_PUSH, 1, 256, OH_GPU_TEAMS},
+    [OH_ONE_SHOT_PULL] = {0, OH_ONE_SHOT_PULL, 1, 512, OH_GPU_TEAMS},
+    [OH_TWO_SHOT_PULL] = {0, OH_TWO_SHOT_PULL, 1, 512, OH_GPU_TEAMS},
+    [OH_TWO_SHOT_BULK] = {0, OH_TWO_SHOT_BULK, 1, 512, OH_GPU_TEAMS},
 };
 
-static oh_device_row_t find_row(const oh_device_question_t *q, size_t bytes) {
-    const oh_device_forced_t *forced = &q->forced;
+/* The last row of the table that fits, and of what is forced at least the first; NULL if there is none. */
+static const oh_device_row_t *find_row(const oh_device_table_t *table, size_t bytes, int forced) {
     const oh_device_row_t *best = NULL;
-    int nranks = table_for(q->nranks);
-    for (size_t i = 0; i < oh_device_table_rows; i++) {
-        const oh_device_row_t *row = &oh_device_table[i];
-        if (row->nranks != nranks || (forced->algorithm >= 0 && (int)row->algorithm != forced->algorithm)) continue;
+    for (int i = 0; i < table->count; i++) {
+        const oh_device_row_t *row = &table->rows[i];
+        if (forced >= 0 && (int)row->algorithm != forced) continue;
         if (best == NULL || row->from_bytes <= bytes) best = row;
     }
-    oh_device_row_t row = best != NULL ? *best : forced_rows[forced->algorithm];
+    return best;
+}
+
+static oh_device_row_t shaped(oh_device_row_t row, const oh_device_forced_t *forced) {
     if (forced->threads > 0) {
         row.threads = forced->threads;
         row.blocks = forced->blocks;
@@ -116,39 +110,46 @@ static size_t step_units(const oh_device_question_t *q, const oh_device_row_t *r
     return info->parts ? each * (size_t)q->nranks : each;
 }
 
+static int at_most(int value, int bound) { return value < bound ? value : bound; }
+
+/* Of the blocks that a row asks for, what a launch can have. */
+static int most_blocks(const oh_device_question_t *q, int blocks) {
+    int most = at_most(blocks, q->teams);
+    if (q->max_blocks > 0) most = at_most(most, q->max_blocks);
+    if (q->share > 1) most = most > q->share ? most / q->share : 1;
+    return most;
+}
+
+int oh_device_blocks_max(const oh_device_question_t *q) { return most_blocks(q, q->teams); }
+
 /* As few steps as the bound on blocks allows, and then as few blocks as these steps need: all have as much to do. */
 static void divide_work(const oh_device_question_t *q, const oh_device_row_t *row, oh_device_plan_t *plan) {
-    size_t most = (size_t)(row->blocks < q->teams ? row->blocks : q->teams);
-    if (q->max_blocks > 0 && (size_t)q->max_blocks < most) most = (size_t)q->max_blocks;
-    if (q->share > 1) most = most > (size_t)q->share ? most / (size_t)q->share : 1;
+    size_t most = (size_t)most_blocks(q, row->blocks);
     size_t shares = divide_up(plan->units, step_units(q, row)), steps = divide_up(shares, most);
     plan->steps = (unsigned)steps;
     plan->blocks = steps == 0 ? 1 : (int)divide_up(shares, steps);
 }
 
-static int at_most(int value, int bound) { return value < bound ? value : bound; }
-
 /* Packets a thread in launches of several steps: kernels/packet.h says why a quarter of the ring, and half of it. */
 static int packets_of_many(int packets, int ring) { return at_most(packets, ring / 4); }
 static int packets_of_one(int packets, int ring) { return at_most(packets, ring / 2); }
 
-static void explain(const oh_device_question_t *q, const oh_device_row_t *row, const oh_device_plan_t *plan,
-                    char *reason) {
-    const char *name = oh_device_algorithms[plan->algorithm].name;
-    char source[96];
-    if (row->nranks > 0) {
-        snprintf(source, sizeof source, "table for %d ranks: %s from %zu bytes", row->nranks, name, row->from_bytes);
-    } else {
-        snprintf(source, sizeof source, "%s stands in no table", name);
-    }
-    snprintf(reason, sizeof((onehop_choice_t *)0)->reason, "%s%s; %d packet%s a thread, %u step%s",
-             q->forced.algorithm >= 0 ? "forced by the configuration; " : "", source, plan->packets,
+/* `row` is NULL where the table has none for what is forced. */
+static void explain(const oh_device_table_t *table, const oh_device_row_t *row, const oh_device_plan_t *plan,
+                    bool forced, char *reason) {
+    const char *name = oh_device_algorithms[plan->algorithm].name, *why = forced ? "forced by the configuration; " : "";
+    const size_t room = sizeof((onehop_choice_t *)0)->reason;
+    int length = row != NULL
+                     ? snprintf(reason, room, "%s%s: %s from %zu bytes", why, table->name, name, row->from_bytes)
+                     : snprintf(reason, room, "%s%s has no %s", why, table->name, name);
+    snprintf(reason + length, room - (size_t)length, "; %d packet%s a thread, %u step%s", plan->packets,
              plan->packets == 1 ? "" : "s", plan->steps, plan->steps == 1 ? "" : "s");
 }
 
-oh_device_plan_t oh_device_select(const oh_device_question_t *q, char *reason) {
+oh_device_plan_t oh_device_select(const oh_device_question_t *q, const oh_device_table_t *table, char *reason) {
     size_t bytes = q->count << oh_dtype_shift(q->dtype);
-    oh_device_row_t row = find_row(q, bytes);
+    const oh_device_row_t *found = find_row(table, bytes, q->forced.algorithm);
+    oh_device_row_t row = shaped(found != NULL ? *found : forced_rows[q->forced.algorithm], &q->forced);
     const oh_device_algorithm_info_t *info = &oh_device_algorithms[row.algorithm];
     row.threads = at_most(row.threads, oh_device_threads_max(q->nranks, row.packets, false));
     if (info->packets) {
@@ -166,7 +167,7 @@ oh_device_plan_t oh_device_select(const oh_device_question_t *q, char *reason) {
     }
     plan.packets = row.packets;
     plan.threads = row.threads;
-    if (reason != NULL) explain(q, &row, &plan, reason);
+    if (reason != NULL) explain(table, found, &plan, q->forced.algorithm >= 0, reason);
     return plan;
 }
 
@@ -188,24 +189,25 @@ static int add_kernel(oh_device_kernel_t *kernels, int count, oh_device_kernel_t
     return count;
 }
 
-/* What a message of at most so many bytes needs, but at least of one element. */
-static int add_size(oh_device_kernel_t *kernels, int count, oh_device_question_t question, size_t bytes) {
-    question.count = bytes >> oh_dtype_shift(question.dtype);
-    if (question.count == 0) question.count = 1;
-    oh_device_plan_t plan = oh_device_select(&question, NULL);
-    return add_kernel(kernels, count, oh_device_kernel_of(&plan));
+/* What a message of so many elements needs, but at least of one. */
+static int add_count(oh_device_kernel_t *kernels, int known, oh_device_question_t question,
+                     const oh_device_table_t *table, size_t count) {
+    question.count = count > 0 ? count : 1;
+    oh_device_plan_t plan = oh_device_select(&question, table, NULL);
+    return add_kernel(kernels, known, oh_device_kernel_of(&plan));
 }
 
 /* Within a row, a larger message never takes fewer steps: so both ends of each row tell all. */
-int oh_device_kernels(const oh_device_question_t *question, oh_device_kernel_t kernels[OH_DEVICE_KERNELS]) {
-    int count = add_size(kernels, 0, *question, 0);
-    for (size_t i = 0; i < oh_device_table_rows; i++) {
-        const size_t from = oh_device_table[i].from_bytes;
-        if (oh_device_table[i].nranks != table_for(question->nranks) || from == 0) continue;
-        count = add_size(kernels, count, *question, from - 1);
-        count = add_size(kernels, count, *question, from);
+int oh_device_kernels(const oh_device_question_t *question, const oh_device_table_t *table,
+                      oh_device_kernel_t kernels[OH_DEVICE_KERNELS]) {
+    const size_t size = onehop_dtype_size(question->dtype);
+    int known = add_count(kernels, 0, *question, table, 1);
+    for (int i = 1; i < table->count; i++) {
+        const size_t first = divide_up(table->rows[i].from_bytes, size);
+        known = add_count(kernels, known, *question, table, first - 1);
+        known = add_count(kernels, known, *question, table, first);
     }
-    return add_size(kernels, count, *question, ENDLESS);
+    return add_count(kernels, known, *question, table, ENDLESS / size);
 }
 
 /* A thread keeps as many packets in registers as there are ranks and packets; in several steps, more than one step's.

@@ -6,19 +6,8 @@
 #ifndef OH_SELECT_DEVICE_H
 #define OH_SELECT_DEVICE_H
 
-#include <stdbool.h>
-
 #include "arena/device_layout.h"
-#include "onehop.h"
-
-typedef enum oh_device_algorithm {
-    OH_ONE_SHOT_PUSH,
-    OH_TWO_SHOT_PUSH,
-    OH_ONE_SHOT_PULL,
-    OH_TWO_SHOT_PULL,
-    OH_TWO_SHOT_BULK,
-    OH_DEVICE_ALGORITHMS
-} oh_device_algorithm_t;
+#include "select/table.h"
 
 typedef struct oh_device_algorithm_info {
     const char *name, *description;
@@ -32,10 +21,9 @@ extern const oh_device_algorithm_info_t oh_device_algorithms[OH_DEVICE_ALGORITHM
 /* A launch. */
 typedef struct oh_device_plan {
     oh_device_algorithm_t algorithm;
-    int packets; /* of a thread in one step: 1, 2 or 4; 1 where data do not travel in packets */
-    int threads, blocks;
-    size_t units;   /* of the message, as the kernel cuts it */
-    unsigned steps; /* of every block */
+    int packets, threads, blocks; /* as in oh_device_row_t */
+    size_t units;                 /* of the message, as the kernel cuts it */
+    unsigned steps;               /* of every block */
 } oh_device_plan_t;
 
 /* What the configuration forces: "auto"; an algorithm's name; or, for measuring, "name:packets:threads:blocks". */
@@ -59,8 +47,11 @@ typedef struct oh_device_question {
     size_t page_bytes;
 } oh_device_question_t;
 
-/* `reason`, OH_REASON_TEXT bytes, receives why; NULL where nobody asks. */
-oh_device_plan_t oh_device_select(const oh_device_question_t *question, char *reason);
+/* `reason`, of onehop_choice_t, receives why; NULL where nobody asks. */
+oh_device_plan_t oh_device_select(const oh_device_question_t *question, const oh_device_table_t *table, char *reason);
+
+/* Most blocks that a launch can have. */
+int oh_device_blocks_max(const oh_device_question_t *question);
 
 /* Units of a page's pieces: halves, or parts of inputs and results. 0 where data travel in packets. */
 size_t oh_device_part_units(oh_device_algorithm_t algorithm, int nranks, size_t page_bytes);
@@ -68,7 +59,7 @@ size_t oh_device_part_units(oh_device_algorithm_t algorithm, int nranks, size_t 
 /* Bytes of the message in one unit of work: a packet's load, or 16. */
 size_t oh_device_unit_bytes(oh_device_algorithm_t algorithm, onehop_dtype_t dtype, onehop_op_t op);
 
-enum { OH_DEVICE_KERNELS = 16, OH_DEVICE_PACKETS_MAX = 4 };
+enum { OH_DEVICE_KERNELS = 16 };
 typedef struct oh_device_kernel {
     oh_device_algorithm_t algorithm;
     int packets;
@@ -76,7 +67,8 @@ typedef struct oh_device_kernel {
 } oh_device_kernel_t;
 
 /* The kernels of messages of all sizes, each once; of the question, `count` does not matter. Returns how many. */
-int oh_device_kernels(const oh_device_question_t *question, oh_device_kernel_t kernels[OH_DEVICE_KERNELS]);
+int oh_device_kernels(const oh_device_question_t *question, const oh_device_table_t *table,
+                      oh_device_kernel_t kernels[OH_DEVICE_KERNELS]);
 
 /* The kernel of a plan. */
 oh_device_kernel_t oh_device_kernel_of(const oh_device_plan_t *plan);

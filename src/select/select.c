@@ -2,10 +2,10 @@
 #include "select/select.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/status.h"
-#include "select/table.h"
 
 const oh_algorithm_info_t oh_algorithms[OH_ALGORITHMS] = {
     [OH_ONE_SHOT] = {"one_shot", "every rank reads all inputs and reduces everything; one hand-over", false},
@@ -13,51 +13,102 @@ const oh_algorithm_info_t oh_algorithms[OH_ALGORITHMS] = {
     [OH_DIRECT] = {"direct", "two_shot on registered buffers, read and written in place; no copies", true},
 };
 
-onehop_result_t oh_select_forced(const char *name, int *forced) {
-    *forced = -1;
-    if (strcmp(name, "auto") == 0) return ONEHOP_SUCCESS;
+/* ---- what is forced ---- */
+
+/* `shape` is what follows the name in `text`. */
+static onehop_result_t parse_shape(const char *text, const char *shape, oh_forced_t *forced) {
+    const char *digits = shape + 1;
+    char *end;
+    forced->shaped = true;
+    forced->chunk_bytes = strtoull(digits, &end, 10);
+    forced->stream = strcmp(end, ":stream") == 0;
+    bool number = *digits >= '0' && *digits <= '9', store = forced->stream || strcmp(end, ":cached") == 0;
+    bool chunk = forced->chunk_bytes % OH_CHUNK_STEP == 0 && forced->chunk_bytes <= OH_CHUNK_MAX &&
+                 (forced->chunk_bytes > 0 || forced->algorithm == OH_DIRECT);
+    if (number && chunk && store) return ONEHOP_SUCCESS;
+    return oh_fail(ONEHOP_INVALID_ARGUMENT,
+                   "algorithm is \"%s\": expected NAME:CHUNK_BYTES:stream or NAME:CHUNK_BYTES:cached, with a multiple "
+                   "of %d bytes, at most %d (direct: 0, for it cuts nothing)",
+                   text, OH_CHUNK_STEP, OH_CHUNK_MAX);
+}
+
+onehop_result_t oh_forced_parse(const char *text, oh_forced_t *forced) {
+    *forced = (oh_forced_t){.algorithm = -1};
+    if (strcmp(text, "auto") == 0) return ONEHOP_SUCCESS;
+    size_t length = strcspn(text, ":");
     for (int i = 0; i < OH_ALGORITHMS; i++) {
-        if (strcmp(name, oh_algorithms[i].name) == 0) {
-            *forced = i;
-            return ONEHOP_SUCCESS;
-        }
+        const char *name = oh_algorithms[i].name;
+        if (strlen(name) != length || strncmp(name, text, length) != 0) continue;
+        forced->algorithm = i;
+        return text[length] == '\0' ? ONEHOP_SUCCESS : parse_shape(text, text + length, forced);
     }
-    return oh_fail(ONEHOP_INVALID_ARGUMENT, "algorithm is \"%s\": expected auto, %s, %s or %s", name,
+    return oh_fail(ONEHOP_INVALID_ARGUMENT, "algorithm is \"%s\": expected auto, %s, %s or %s", text,
                    oh_algorithms[OH_ONE_SHOT].name, oh_algorithms[OH_TWO_SHOT].name, oh_algorithms[OH_DIRECT].name);
 }
 
+/* ---- which row ---- */
+
+/* Rows for what is forced and stands in no table. */
+static const oh_host_row_t forced_rows[OH_ALGORITHMS] = {
+    [OH_ONE_SHOT] = {0, OH_ONE_SHOT, 64 << 10, false},
+    [OH_TWO_SHOT] = {0, OH_TWO_SHOT, 128 << 10, false},
+    [OH_DIRECT] = {0, OH_DIRECT, 0, false},
+};
+
 /*
- * The last row that fits. Rows for registered buffers follow the others, so that they win where they fit. An algorithm
- * that is forced below the first size that the table has for it gets that first row.
+ * The last row of the table that fits; NULL if there is none. An algorithm that is forced below the first size that
+ * the table has for it gets that first row.
  */
-static const oh_table_row_t *find_row(const oh_question_t *q, int forced) {
-    const oh_table_row_t *best = NULL;
-    for (size_t i = 0; i < oh_host_table_rows; i++) {
-        const oh_table_row_t *row = &oh_host_table[i];
-        if (row->placement != q->placement || (row->registered && !q->registered)) continue;
+static const oh_host_row_t *find_row(const oh_host_table_t *table, size_t bytes, int forced) {
+    const oh_host_row_t *best = NULL;
+    for (int i = 0; i < table->count; i++) {
+        const oh_host_row_t *row = &table->rows[i];
         if (forced >= 0 && (int)row->algorithm != forced) continue;
-        if (best == NULL || row->from_bytes <= q->bytes) best = row;
+        if (best == NULL || row->from_bytes <= bytes) best = row;
     }
     return best;
 }
 
-oh_plan_t oh_select(const oh_question_t *q, char *reason) {
-    /* A forced algorithm that cannot run gives way to the table: a slow path is allowed, a refusal is not. */
-    bool possible = q->forced >= 0 && (q->registered || !oh_algorithms[q->forced].needs_registration);
-    const oh_table_row_t *row = find_row(q, possible ? q->forced : -1);
-    size_t chunk = row->chunk_bytes < q->chunk_max ? row->chunk_bytes : q->chunk_max;
-    if (reason != NULL) {
-        snprintf(reason, OH_REASON_TEXT, "%stable for %s ranks: %s from %zu bytes, %s",
-                 possible ? "forced by the configuration; " : "", oh_placement_name(q->placement),
-                 oh_algorithms[row->algorithm].name, row->from_bytes, row->registered ? "registered" : "any buffers");
+/* `row` is NULL where the table has none for what is forced. */
+static void explain(const oh_host_table_t *table, const oh_host_row_t *row, oh_placement_t placement, bool registered,
+                    int forced, char *reason) {
+    char source[96];
+    if (row != NULL) {
+        snprintf(source, sizeof source, ": %s from %zu bytes", oh_algorithms[row->algorithm].name, row->from_bytes);
+    } else {
+        snprintf(source, sizeof source, " has no %s", oh_algorithms[forced].name);
     }
-    return (oh_plan_t){.algorithm = row->algorithm, .chunk_bytes = chunk, .stream = row->stream};
+    snprintf(reason, OH_REASON_TEXT, "%s%s (%s ranks, %s buffers)%s",
+             forced >= 0 ? "forced by the configuration; " : "", table->name, oh_placement_name(placement),
+             registered ? "registered" : "any", source);
 }
 
-size_t oh_select_chunk_max(void) {
-    size_t most = 0;
-    for (size_t i = 0; i < oh_host_table_rows; i++) {
-        if (oh_host_table[i].chunk_bytes > most) most = oh_host_table[i].chunk_bytes;
+oh_plan_t oh_select(const oh_question_t *q, const oh_host_tables_t *tables, char *reason) {
+    /* A forced algorithm that cannot run gives way to the table: a slow path is allowed, a refusal is not. */
+    bool possible =
+        q->forced.algorithm >= 0 && (q->registered || !oh_algorithms[q->forced.algorithm].needs_registration);
+    int forced = possible ? q->forced.algorithm : -1;
+    /* What is forced runs as it does best: one_shot as with ordinary buffers, even if they are registered. */
+    bool registered = possible ? oh_algorithms[forced].needs_registration : q->registered;
+    const oh_host_table_t *table = &tables->of[q->placement][registered];
+    const oh_host_row_t *found = find_row(table, q->bytes, forced), *row = found != NULL ? found : &forced_rows[forced];
+    oh_plan_t plan = {.algorithm = row->algorithm, .chunk_bytes = row->chunk_bytes, .stream = row->stream};
+    if (possible && q->forced.shaped) {
+        plan.chunk_bytes = q->forced.chunk_bytes;
+        plan.stream = q->forced.stream;
+    }
+    if (plan.chunk_bytes > q->chunk_max) plan.chunk_bytes = q->chunk_max;
+    if (reason != NULL) explain(table, found, q->placement, registered, forced, reason);
+    return plan;
+}
+
+size_t oh_select_chunk_max(const oh_forced_t *forced, const oh_host_tables_t *tables) {
+    size_t most = forced->chunk_bytes;
+    for (int i = 0; i < 2 * OH_PLACEMENTS; i++) {
+        const oh_host_table_t *table = &tables->of[i / 2][i % 2];
+        for (int k = 0; k < table->count; k++) {
+            if (table->rows[k].chunk_bytes > most) most = table->rows[k].chunk_bytes;
+        }
     }
     return most;
 }

@@ -76,11 +76,17 @@ static onehop_result_t find_device(const oh_cuda_t *cuda, const unsigned char uu
     return ONEHOP_SUCCESS;
 }
 
+/* The same for the GPU of a peer; also -1 if it is this rank's own. */
+static onehop_result_t find_peer(const oh_cuda_t *cuda, const oh_gpu_t *mine, const oh_gpu_t *theirs, CUdevice *out) {
+    *out = -1;
+    if (memcmp(mine->uuid, theirs->uuid, sizeof mine->uuid) == 0) return ONEHOP_SUCCESS;
+    return find_device(cuda, theirs->uuid, out);
+}
+
 static onehop_result_t check_peer(const oh_cuda_t *cuda, CUdevice device, const oh_gpu_t *mine, const oh_gpu_t *theirs,
                                   int peer) {
     CUdevice other;
-    if (memcmp(mine->uuid, theirs->uuid, sizeof mine->uuid) == 0) return ONEHOP_SUCCESS;
-    OH_TRY(find_device(cuda, theirs->uuid, &other));
+    OH_TRY(find_peer(cuda, mine, theirs, &other));
     if (other < 0) return ONEHOP_SUCCESS;
     int can = 0;
     char from[GPU_TEXT], to[GPU_TEXT];
@@ -103,6 +109,45 @@ onehop_result_t oh_gpu_check_access(const oh_cuda_t *cuda, CUdevice device, oh_b
     }
     OH_TRY(oh_agree(bootstrap, "GPU access", result, patience, &verdict));
     return verdict;
+}
+
+/* Atomics reach over NVLink alone. */
+static onehop_result_t check_atomics(const oh_cuda_t *cuda, CUdevice device, const oh_gpu_t *mine,
+                                     const oh_gpu_t *theirs, bool *atomics) {
+    CUdevice other;
+    int native = 0;
+    OH_TRY(find_peer(cuda, mine, theirs, &other));
+    if (other < 0) return ONEHOP_SUCCESS;
+    OH_TRY(oh_cuda_check(
+        cuda, cuda->cuDeviceGetP2PAttribute(&native, CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED, device, other),
+        "cannot ask what joins GPU %d and GPU %d", device, other));
+    *atomics = *atomics && native != 0;
+    return ONEHOP_SUCCESS;
+}
+
+onehop_result_t oh_gpu_find_links(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap,
+                                  const oh_patience_t *patience, const oh_gpu_t *gpus, oh_links_t *links) {
+    int rank = oh_bootstrap_rank(bootstrap), nranks = oh_bootstrap_nranks(bootstrap);
+    bool mine = true, all[ONEHOP_MAX_RANKS];
+    onehop_result_t result = ONEHOP_SUCCESS, verdict;
+    for (int r = 0; r < nranks && result == ONEHOP_SUCCESS; r++) {
+        result = check_atomics(cuda, device, &gpus[rank], &gpus[r], &mine);
+    }
+    OH_TRY(oh_agree(bootstrap, "GPU links asked", result, patience, &verdict));
+    OH_TRY(verdict);
+    OH_TRY(oh_bootstrap_allgather(bootstrap, "GPU links", &mine, all, sizeof mine, patience));
+    *links = OH_NVLINK;
+    for (int r = 0; r < nranks; r++) {
+        if (!all[r]) *links = OH_PCIE;
+    }
+    return ONEHOP_SUCCESS;
+}
+
+const char *oh_gpu_name(const oh_gpu_t *gpus, int nranks) {
+    for (int r = 1; r < nranks; r++) {
+        if (strcmp(gpus[r].name, gpus[0].name) != 0) return NULL;
+    }
+    return gpus[0].name;
 }
 
 int oh_gpu_multiprocessors(const oh_gpu_t *gpus, int nranks) {

@@ -7,6 +7,7 @@
 
 #include "bootstrap/bootstrap.h"
 #include "driver/cuda.h"
+#include "topology/topology.h"
 
 enum { OH_GPU_NAME = 64, OH_PCI_ADDRESS = 16 };
 
@@ -33,6 +34,16 @@ onehop_result_t oh_gpu_gather(const oh_cuda_t *cuda, CUdevice device, oh_bootstr
  */
 onehop_result_t oh_gpu_check_access(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap,
                                     const oh_patience_t *patience, const oh_gpu_t *gpus);
+
+/*
+ * Collective, where all have access: NVLink, unless atomics do not reach from one GPU to another. Ranks on one GPU need
+ * none, and a GPU that a process does not see is not asked about.
+ */
+onehop_result_t oh_gpu_find_links(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap,
+                                  const oh_patience_t *patience, const oh_gpu_t *gpus, oh_links_t *links);
+
+/* The name that all of them have; NULL if they differ. */
+const char *oh_gpu_name(const oh_gpu_t *gpus, int nranks);
 
 /* The fewest multiprocessors of any: what all ranks can rely on. */
 int oh_gpu_multiprocessors(const oh_gpu_t *gpus, int nranks);

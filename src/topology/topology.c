@@ -18,7 +18,12 @@ static const double near_ns = 110, far_ns = 1000;
 
 const char *oh_placement_name(oh_placement_t placement) {
     static const char *const name[OH_PLACEMENTS] = {"near", "far", "oversubscribed"};
-    return name[placement];
+    return (int)placement >= 0 && placement < OH_PLACEMENTS ? name[placement] : NULL;
+}
+
+const char *oh_links_name(oh_links_t links) {
+    static const char *const name[OH_LINKS] = {"pcie", "nvlink"};
+    return (int)links >= 0 && links < OH_LINKS ? name[links] : NULL;
 }
 
 static int count_bits(const unsigned char *bits, size_t bytes) {

@@ -13,6 +13,9 @@ typedef enum oh_placement {
     OH_PLACEMENTS
 } oh_placement_t;
 
+/* What joins GPUs. */
+typedef enum oh_links { OH_PCIE, OH_NVLINK, OH_LINKS } oh_links_t;
+
 typedef struct oh_topology {
     int cpus;         /* processors that the ranks together may run on */
     bool crowded;     /* fewer than ranks: they share processors whatever is measured */
@@ -26,7 +29,9 @@ void oh_topology_from_cards(const oh_bootstrap_t *bootstrap, oh_topology_t *out)
 /* Takes the signal time that all ranks agreed on. */
 void oh_topology_measured(oh_topology_t *topology, double signal_ns);
 
+/* NULL for a value that is none. */
 const char *oh_placement_name(oh_placement_t placement);
+const char *oh_links_name(oh_links_t links);
 
 /* How many processors a rank may run on, and the NUMA node they belong to (-1: several, or unknown). */
 int oh_topology_cpus(const oh_card_t *card);

@@ -20,10 +20,10 @@ RANK_VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 def environment(**more):
-    """The caller's, without what would make a process a rank."""
+    """The caller's, without what would make a process a rank, and without the caller's tuning table."""
     kept = {name: value for name, value in os.environ.items()
             if not name.startswith(OURS) and name not in RANK_VARIABLES}
-    return {**kept, **{name: str(value) for name, value in more.items()}}
+    return {**kept, "ONEHOP_TUNING": "built-in", **{name: str(value) for name, value in more.items()}}
 
 
 def with_fault(fault):

@@ -106,6 +106,22 @@ class Bench(Case):
                 _, found = self.bench("-n", 2, "--algorithm", name, *SMALL, *more)
                 self.assertEqual({result["algorithm"] for result in found["results"]}, {name})
 
+    def test_algorithm_for_measuring(self):
+        for name, chunk, store in (("two_shot", 8192, "stream"), ("one_shot", 4096, "stream"),
+                                   ("two_shot", 1 << 20, "cached"), ("direct", 0, "stream")):
+            with self.subTest(name=name, chunk=chunk, store=store):
+                forced = environment(ONEHOP_ALGORITHM=f"{name}:{chunk}:{store}")
+                _, found = self.bench("-n", 3, *SMALL, "--registered", env=forced)
+                self.assertEqual({result["algorithm"] for result in found["results"]}, {name})
+                done = onehop("info", "-n", 2, "--json", env=forced)
+                self.assert_good(done)
+                for choice in json.loads(done.stdout)["choices"]:
+                    if choice["registered"]:
+                        self.assertEqual(choice["chunk_bytes"], min(chunk or choice["bytes"], choice["bytes"]))
+        done = onehop("bench", "-n", 2, env=environment(ONEHOP_ALGORITHM="two_shot:1000:cached"))
+        self.assertEqual((done.stdout, done.returncode), ("", 1))
+        self.assertRegex(done.stderr, r'^onehop bench: rank \d: algorithm is "two_shot:1000:cached": expected .*\n$')
+
     def test_seeds_differ(self):
         seeds = {self.bench("-n", 2, "-e", 8, "--iters", 1)[1]["seed"] for _ in range(3)}
         self.assertEqual(len(seeds), 3)
@@ -270,6 +286,91 @@ class Info(Case):
         found = json.loads(done.stdout)
         self.assertEqual((found["dtype"], found["op"]), ("int8", "max"))
         self.assertEqual({choice["algorithm"] for choice in found["choices"]}, {"two_shot"})
+
+
+class Tuning(Case):
+    """A file of tables, from the variable or in the usual place, decides for all ranks."""
+
+    def write(self, path, nranks, algorithm="one_shot", **more):
+        rows = [{"from_bytes": 0, "algorithm": algorithm, "chunk_bytes": 4096, "stream": False, "time_us": 0.5}]
+        tables = [{"device": "host", "cpu": "any", "placement": placement, "nranks": nranks, "registered": False,
+                   "rows": rows} for placement in ("near", "far", "oversubscribed")]
+        version = onehop("--version").stdout.split()[1]
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"schema": "onehop-tuning-1", "version": version, "commit": "unknown", "date":
+                                    "2026-11-21T01:02:03Z", "host": "here", "tables": tables, **more}))
+        return path
+
+    def info(self, nranks, **variables):
+        text = onehop("info", "-n", nranks, env=environment(**variables))
+        self.assert_good(text)
+        done = onehop("info", "-n", nranks, "--json", env=environment(**variables))
+        self.assert_good(done)
+        found = json.loads(done.stdout)
+        self.assertIn(f"\ntuning     {found['tuning']}\n", text.stdout)
+        return found
+
+    def test_named(self):
+        path = self.write(self.folder / "mine.json", 2)
+        found = self.info(2, ONEHOP_TUNING=path)
+        self.assertEqual(found["tuning"], f"{path}, made 2026-11-21 on here")
+        for choice in found["choices"]:
+            if choice["registered"]:
+                self.assertRegex(choice["reason"], r"^built-in table \(")
+            else:
+                self.assertRegex(choice["reason"], r"^mine.json \(\w+ ranks, any buffers\): one_shot from 0 bytes$")
+                self.assertEqual((choice["algorithm"], choice["chunk_bytes"]),
+                                 ("one_shot", min(choice["bytes"], 4096)))
+        for more in ([], ["--threads"]):
+            done = onehop("bench", "-n", 2, *SMALL, *more, "--json", self.folder / "bench.json",
+                          env=environment(ONEHOP_TUNING=path))
+            self.assert_good(done)
+            results = json.loads((self.folder / "bench.json").read_text())["results"]
+            self.assertEqual({(result["algorithm"], result["wrong"]) for result in results}, {("one_shot", 0)})
+        self.assertEqual(self.info(3, ONEHOP_TUNING=path)["tuning"],
+                         f"built-in table; there is none for these ranks in {path}")
+        for word in ("built-in", "model"):
+            self.assertEqual(self.info(2, ONEHOP_TUNING=word)["tuning"], "built-in table")
+
+    def test_usual_place(self):
+        self.write(self.folder / "onehop/tuning.json", 2)
+        path = self.folder / "onehop/tuning.json"
+        usual = {"ONEHOP_TUNING": "", "XDG_CONFIG_HOME": self.folder}
+        self.assertEqual(self.info(2, **usual)["tuning"], f"{path}, made 2026-11-21 on here")
+        home = self.folder / "home"
+        home.mkdir()
+        (home / ".config").symlink_to(self.folder)
+        self.assertEqual(self.info(2, ONEHOP_TUNING="", XDG_CONFIG_HOME="", HOME=home)["tuning"],
+                         f"{home}/.config/onehop/tuning.json, made 2026-11-21 on here")
+        self.write(path, 2, version="0.0.9")
+        found = self.info(2, **usual)
+        self.assertRegex(found["tuning"], f"^built-in table; refused: tuning file {path}: made by onehop 0.0.9, this "
+                                          r"is \d+\.\d+\.\d+: run `onehop tune` again$")
+        self.assertTrue(all(choice["reason"].startswith("built-in table") for choice in found["choices"]))
+        path.unlink()
+        self.assertEqual(self.info(2, **usual)["tuning"], "built-in table")
+
+    def test_refused(self):
+        path = self.write(self.folder / "bad.json", 2, algorithm="fastest")
+        done = onehop("info", "-n", 2, env=environment(ONEHOP_TUNING=path))
+        self.assertEqual((done.stdout, done.returncode), ("", 1))
+        self.assertRegex(done.stderr, rf"^onehop info: rank \d: rank 0: tuning file {path}: table 1, row 1: algorithm "
+                                      r'is "fastest": expected one of one_shot, two_shot, direct\n$')
+
+    def test_rank_0_decides(self):
+        """Only rank 0 has the file, and the others have one that will not do."""
+        path = self.write(self.folder / "mine.json", 3)
+        bad = self.write(self.folder / "bad.json", 3, tables=None)
+        script = 'test "$ONEHOP_RANK" = 0 && export ONEHOP_TUNING="$1" || export ONEHOP_TUNING="$2"; shift 2; exec "$@"'
+        bench = ["launch", "-n", 3, "--", "sh", "-c", script, "sh"]
+        done = onehop(*bench, path, bad, ONEHOP, "bench", *SMALL, "--json", self.folder / "bench.json")
+        self.assert_good(done)
+        results = json.loads((self.folder / "bench.json").read_text())["results"]
+        self.assertEqual({(result["algorithm"], result["wrong"]) for result in results}, {("one_shot", 0)})
+        done = onehop(*bench, bad, path, ONEHOP, "bench", *SMALL)
+        self.assertEqual(done.returncode, 1)
+        said = f"rank 0: tuning file {bad}: tables is null: expected an array of 0 to 256 tables, each an object"
+        self.assertIn(said, done.stderr)
 
 
 class Deaths(Case):

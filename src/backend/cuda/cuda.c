@@ -63,7 +63,7 @@ oh_device_question_t oh_gpu_question(const oh_gpu_backend_t *gpu, size_t count, 
 
 static oh_device_plan_t make_plan(const oh_gpu_backend_t *gpu, const oh_request_t *request, char *reason) {
     const oh_device_question_t question = oh_gpu_question(gpu, request->count, request->dtype, request->op);
-    return oh_device_select(&question, reason);
+    return oh_device_select(&question, &gpu->tuning.tables[request->dtype], reason);
 }
 
 /* Whether units can be moved whole: wide accesses to both buffers, and no rest at the end. */
@@ -209,6 +209,7 @@ static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
     info->device_name = gpu->gpus[gpu->rank].name;
     info->memory = oh_share_string(gpu->workspace.share);
     info->compile_ms = gpu->compile_ms;
+    info->tuning = gpu->tuning.text;
 }
 
 /* ---- faults ---- */

@@ -33,6 +33,7 @@
 #include "backend/cuda/registry.h"
 #include "base/dtype.h"
 #include "select/device.h"
+#include "select/tuning.h"
 #include "topology/gpu.h"
 
 enum { OH_PACKET_CHOICES = 3 }; /* 1, 2, 4 packets a thread */
@@ -60,6 +61,7 @@ typedef struct oh_gpu_backend {
     bool dependent_launch; /* the GPU has programmatic dependent launch, and to itself */
 
     oh_device_forced_t forced;
+    oh_device_tuning_t tuning;
     oh_device_sizes_t sizes;
     oh_device_arena_t workspace;
     oh_arena_t control; /* a page of each rank */

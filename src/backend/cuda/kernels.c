@@ -88,7 +88,7 @@ onehop_result_t oh_gpu_kernels_load(oh_gpu_backend_t *gpu, onehop_dtype_t dtype,
     wish_t wishes[WISHES];
     int count = wish_for(gpu, dtype, op, wanted, wishes, 0);
     const oh_device_question_t question = oh_gpu_question(gpu, 0, dtype, op);
-    for (int i = oh_device_kernels(&question, kernels); i > 0; i--) {
+    for (int i = oh_device_kernels(&question, &gpu->tuning.tables[dtype], kernels); i > 0; i--) {
         count = wish_for(gpu, dtype, op, kernels[i - 1], wishes, count);
     }
     onehop_result_t result = count > 0 ? compile_and_load(gpu, dtype, op, wishes, count) : ONEHOP_SUCCESS;

@@ -103,6 +103,17 @@ static onehop_result_t meet_gpus(oh_gpu_backend_t *gpu, const oh_patience_t *pat
     return ONEHOP_SUCCESS;
 }
 
+static onehop_result_t find_tables(oh_gpu_backend_t *gpu, const oh_patience_t *patience) {
+    const oh_device_question_t question = oh_gpu_question(gpu, 0, ONEHOP_FLOAT32, ONEHOP_SUM);
+    oh_gpu_place_t place = {.gpu = oh_gpu_name(gpu->gpus, gpu->nranks),
+                            .nranks = gpu->nranks,
+                            .blocks = oh_device_blocks_max(&question),
+                            .max_blocks = gpu->config.max_blocks};
+    OH_TRY(oh_gpu_find_links(&gpu->cuda, gpu->device, gpu->bootstrap, patience, gpu->gpus, &place.links));
+    onehop_result_t mine = gpu->rank == 0 ? oh_tuning_for_gpus(&gpu->config, &place, &gpu->tuning) : ONEHOP_SUCCESS;
+    return oh_agree_with_first(gpu->bootstrap, "tuning", mine, &gpu->tuning, sizeof gpu->tuning, patience);
+}
+
 /* What one rank does alone may fail; then it fails on all. */
 static onehop_result_t agree(oh_gpu_backend_t *gpu, const char *what, onehop_result_t mine,
                              const oh_patience_t *patience) {
@@ -121,6 +132,7 @@ static onehop_result_t set_up(oh_gpu_backend_t *gpu) {
     if (device == ONEHOP_SUCCESS) device = oh_gpu_enter(gpu, &pushed);
     onehop_result_t result = agree(gpu, "gpu", device, &patience);
     if (result == ONEHOP_SUCCESS) result = meet_gpus(gpu, &patience);
+    if (result == ONEHOP_SUCCESS) result = find_tables(gpu, &patience);
     const double met = ms_since(begin);
     if (result == ONEHOP_SUCCESS) {
         result = oh_device_arena_open(&gpu->cuda, gpu->device, gpu->bootstrap, gpu->sizes.total, gpu->config.memory,

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bootstrap/agree.h"
+
 static const oh_host_algorithm_t *const algorithms[OH_ALGORITHMS] = {
     [OH_ONE_SHOT] = &oh_host_one_shot,
     [OH_TWO_SHOT] = &oh_host_two_shot,
@@ -22,7 +24,7 @@ static oh_plan_t make_plan(const oh_host_t *host, size_t bytes, bool registered,
                               .registered = registered,
                               .forced = host->forced,
                               .chunk_max = host->layout.chunk_bytes};
-    return oh_select(&question, reason);
+    return oh_select(&question, &host->tuning.tables, reason);
 }
 
 /* Chooses the algorithm, and numbers the chunks, which follow last_chunk. */
@@ -172,6 +174,7 @@ static void describe(const oh_backend_t *backend, onehop_comm_info_t *info) {
     info->signal_ns = host->topology.signal_ns;
     info->placement = oh_placement_name(host->topology.placement);
     info->operations = host->operation;
+    info->tuning = host->tuning.text;
 }
 
 /* ---- how it ends ---- */
@@ -218,10 +221,17 @@ static void find_reductions(oh_host_t *host) {
     }
 }
 
+static onehop_result_t find_tables(oh_host_t *host, const oh_patience_t *patience) {
+    onehop_result_t mine = host->rank == 0 ? oh_tuning_for_hosts(&host->config, &host->tuning) : ONEHOP_SUCCESS;
+    return oh_agree_with_first(host->bootstrap, "tuning", mine, &host->tuning, sizeof host->tuning, patience);
+}
+
 static onehop_result_t set_up(oh_host_t *host) {
     oh_patience_t patience = {.timeout_ms = host->config.bootstrap_timeout_ms};
-    OH_TRY(oh_select_forced(host->config.algorithm, &host->forced));
-    host->layout = oh_layout_make(host->config.workspace_bytes, oh_select_chunk_max());
+    OH_TRY(oh_forced_parse(host->config.algorithm, &host->forced));
+    OH_TRY(find_tables(host, &patience));
+    host->layout =
+        oh_layout_make(host->config.workspace_bytes, oh_select_chunk_max(&host->forced, &host->tuning.tables));
     OH_TRY(oh_arena_open(host->bootstrap, host->layout.total, &patience, &host->arena));
     for (int r = 0; r < host->nranks; r++) {
         host->segment[r] = (oh_segment_t *)(void *)host->arena.base[r];

@@ -46,6 +46,7 @@
 #include "backend/host/registry.h"
 #include "base/dtype.h"
 #include "select/select.h"
+#include "select/tuning.h"
 
 typedef struct oh_host {
     oh_backend_t backend;
@@ -53,7 +54,8 @@ typedef struct oh_host {
     oh_bootstrap_t *bootstrap; /* not ours */
     int rank, nranks;
     oh_topology_t topology;
-    int forced; /* algorithm, or -1 */
+    oh_forced_t forced;
+    oh_host_tuning_t tuning;
 
     oh_arena_t arena;
     oh_layout_t layout;
