@@ -20,7 +20,7 @@ ROOMS = {
                      "bootstrap", "driver", "base"],
     "backend/backend.h": ["plan.h", "bootstrap", "base"],  # what every device offers: seen by both sides
     "kernels":      ["arena/device_layout.h"],  # device code: the layout of the arena is shared with it
-    "select":       ["topology", "plan.h", "arena/device_layout.h", "base"],  # pure functions: no arena, no bootstrap
+    "select":       ["topology", "plan.h", "arena/device_layout.h", "base"],  # choices are pure functions: no arena, no bootstrap
     "arena":        ["bootstrap", "driver", "arena/device_layout.h", "base"],  # descriptors are exchanged
     "arena/device_layout.h": [],  # plain data, for the host and for kernels
     "topology":     ["bootstrap", "driver", "base"],  # ranks tell each other of themselves in the bootstrap's cards

@@ -20,8 +20,12 @@
 
 enum { RANKS = 3, TEXT = 8192 };
 
+#define STRING_(x) #x
+#define STRING(x)  STRING_(x)
+#define VERSION    STRING(ONEHOP_VERSION_MAJOR) "." STRING(ONEHOP_VERSION_MINOR) "." STRING(ONEHOP_VERSION_PATCH)
+
 static const char good[] =
-    "{\"schema\": \"onehop-tuning-1\", \"version\": \"0.1.0\", \"commit\": \"unknown\", \"date\": "
+    "{\"schema\": \"onehop-tuning-1\", \"version\": \"" VERSION "\", \"commit\": \"unknown\", \"date\": "
     "\"2026-11-21T10:11:12Z\", \"host\": \"here\", \"more\": [{}],\n"
     " \"tables\": [\n"
     "  {\"device\": \"cuda\", \"gpu\": \"NVIDIA H200\", \"links\": \"nvlink\", \"nranks\": 4, \"dtype\": \"bfloat16\", "
@@ -97,7 +101,7 @@ static void test_good_file(void **state) {
     oh_tuning_file_free(&file);
     assert_true(file.gpus == NULL && file.hosts == NULL);
 
-    file = parsed("{\"schema\": \"onehop-tuning-1\", \"version\": \"0.1.0\", \"date\": \"d\", \"host\": \"h\", "
+    file = parsed("{\"schema\": \"onehop-tuning-1\", \"version\": \"" VERSION "\", \"date\": \"d\", \"host\": \"h\", "
                   "\"tables\": []}");
     assert_true(file.ngpus == 0 && file.nhosts == 0);
     oh_tuning_file_free(&file);
@@ -108,8 +112,8 @@ static void test_bad_files(void **state) {
     static const char *const bad[][3] = {
         {"onehop-tuning-1", "onehop-tuning-2", "schema is \"onehop-tuning-2\": expected \"onehop-tuning-1\""},
         {"\"schema\"", "\"Schema\"", "schema is missing: expected \"onehop-tuning-1\""},
-        {"\"0.1.0\"", "\"0.0.9\"", ""},
-        {"\"0.1.0\"", "0.1", "version is 0.1: expected a text of 1 to 127 bytes"},
+        {"\"" VERSION "\"", "\"0.0.9\"", ""},
+        {"\"" VERSION "\"", "0.1", "version is 0.1: expected a text of 1 to 127 bytes"},
         {"\"date\"", "\"Date\"", "date is missing: expected a text of 1 to 127 bytes"},
         {"\"here\"", "\"\"", "host is \"\": expected a text of 1 to 127 bytes"},
         {"\"here\"", "\"a\\u0000b\"", "host is \"a\\u0000b\": expected a text of 1 to 127 bytes"},
@@ -199,8 +203,9 @@ static void test_bad_files(void **state) {
 /* Twice the same table for GPUs, more tables and more rows than there may be. */
 static void test_too_many(void **state) {
     (void)state;
-    static const char head[] = "{\"schema\": \"onehop-tuning-1\", \"version\": \"0.1.0\", \"date\": \"d\", \"host\": "
-                               "\"h\", \"tables\": [";
+    static const char head[] =
+        "{\"schema\": \"onehop-tuning-1\", \"version\": \"" VERSION "\", \"date\": \"d\", \"host\": "
+        "\"h\", \"tables\": [";
     static const char table[] = "{\"device\": \"cuda\", \"gpu\": \"G%d\", \"links\": \"pcie\", \"nranks\": 2, "
                                 "\"dtype\": \"int8\", \"max_blocks\": 0, \"rows\": [";
     static const char row[] = "{\"from_bytes\": %d, \"algorithm\": \"one_shot_pull\", \"packets\": 1, \"threads\": 64, "

@@ -109,6 +109,9 @@ OH_DEVICE void oh_wait_for_previous(void) {
 #endif
 }
 
+/* A hint that this will be read. */
+OH_DEVICE void oh_prefetch(const void *from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
+
 /* 16-bit floats: to fp32, and two fp32 to a word, to nearest even. */
 OH_DEVICE float oh_half_to_float(oh_u32 bits) {
     float value;
@@ -124,6 +127,17 @@ OH_DEVICE oh_u32 oh_pack_bfloat16(float low, float high) {
     oh_u32 word;
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
     return word;
+}
+/* Two sums at once, each rounded once; sm_80 has no other addition of two bf16. */
+OH_DEVICE oh_u32 oh_add_halves(oh_u32 x, oh_u32 y) {
+    oh_u32 sum;
+    asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(0x3c003c00), "r"(y));
+    return sum;
+}
+OH_DEVICE oh_u32 oh_add_bfloat16s(oh_u32 x, oh_u32 y) {
+    oh_u32 sum;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(sum) : "r"(x), "r"(0x3f803f80), "r"(y));
+    return sum;
 }
 
 #endif

@@ -171,12 +171,13 @@ typedef bool oh_directly_t(const oh_kernel_args_t &a, const oh_buffers_t &b, int
 typedef bool oh_on_pages_t(const oh_kernel_args_t &a, int part, oh_u32 barrier);
 
 /* The one or the other; steps have `parts` parts, and `in_place` says whether buffers may be used so directly. */
-OH_DEVICE bool oh_run(const oh_kernel_args_t &a, const oh_start_t &now, int parts, bool in_place,
-                      oh_directly_t directly, oh_on_pages_t on_pages) {
+OH_DEVICE bool oh_run(const oh_kernel_args_t &a, oh_start_t *now, int parts, bool in_place, oh_directly_t directly,
+                      oh_on_pages_t on_pages) {
     const int part = oh_part_units(a, parts);
-    const oh_u32 barrier = now.barriers + 1;
+    const oh_u32 barrier = now->barriers + 1;
     oh_find_places(a);
-    oh_wait(a, now);
+    if (threadIdx.x < 32) oh_greet(a, now);
+    oh_wait(a, *now);
     if (!oh_meet_first(a, barrier)) return false;
     const oh_buffers_t b = oh_find_buffers();
     return b.direct && (in_place || !b.in_place) ? directly(a, b, part, barrier) : on_pages(a, part, barrier);

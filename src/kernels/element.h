@@ -73,7 +73,40 @@ enum {
     OH_SPLIT = OH_OP == OH_AVG && OH_DTYPE >= OH_INT64
 };
 
-/* Of all ranks so far, one value an element; `rest` only where OH_SPLIT. */
+/* ---- the sum of all ranks so far ---- */
+
+/*
+ * Two 16-bit floats are added as they are. The sum is what fp32 would give: a sum of two that is rounded to fp32, and
+ * then to p digits, is the same as rounded at once, as fp32 has more than 2p + 1 digits (S. A. Figueroa, "When is
+ * Double Rounding Innocuous?", 1995).
+ */
+#define OH_PAIRS (OH_NRANKS == 2 && OH_OP == 0 && (OH_DTYPE == 1 || OH_DTYPE == 2))
+
+#if OH_PAIRS
+typedef oh_packet_t oh_sum_t;
+
+OH_DEVICE oh_u32 oh_add_pair(oh_u32 x, oh_u32 y) {
+#if OH_DTYPE == 1
+    return oh_add_halves(x, y);
+#else
+    return oh_add_bfloat16s(x, y);
+#endif
+}
+
+OH_DEVICE void oh_sum_add(oh_sum_t *sum, const oh_packet_t &unit) {
+#pragma unroll
+    for (int w = 0; w < 4; w++) sum->word[w] = oh_add_pair(sum->word[w], unit.word[w]);
+}
+
+OH_DEVICE void oh_sum_begin(oh_sum_t *sum, const oh_packet_t &unit) {
+    *sum = oh_packet_t{{0, 0, 0, 0}};
+    oh_sum_add(sum, unit);
+}
+
+OH_DEVICE oh_packet_t oh_sum_end(const oh_sum_t *sum) { return *sum; }
+
+#else
+/* One value an element; `rest` only where OH_SPLIT. */
 typedef struct oh_sum {
     oh_wide_t value[OH_LANES];
     oh_wide_t rest[OH_SPLIT ? OH_LANES : 1];
@@ -175,6 +208,7 @@ OH_DEVICE oh_packet_t oh_sum_end(const oh_sum_t *sum) {
     }
     return unit;
 }
+#endif
 
 /* ---- units in the caller's buffers ---- */
 
@@ -243,6 +277,14 @@ OH_DEVICE oh_stretch_t oh_stretch(const oh_kernel_args_t &a, oh_u64 unit) {
     if (unit < a.units) s.left = a.units - unit < 0xffffffffu ? (oh_u32)(a.units - unit) : 0xffffffffu;
     if (!OH_WHOLE) s.last = oh_last_bytes(a);
     return s;
+}
+
+/*
+ * Before oh_wait: has the compiler compute the address, and the GPU translate it, while there is nothing else to do. It
+ * cannot know that by itself, and would do so when the data are needed.
+ */
+OH_DEVICE void oh_expect(const oh_stretch_t &s) {
+    if (s.left > 0) oh_prefetch(s.send);
 }
 
 /* Unit `at` of the stretch, which is less than left. */

@@ -75,11 +75,14 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const 
 #if OH_MANY
     oh_launch_many(a, run);
 #else
-    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
+    oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     piece_t piece;
     find_piece(a, now.rows, 0, &piece);
+    oh_expect(piece.stretch);
     oh_wait(a, now);
     put_piece(a, &piece);
-    oh_end(a, now, reduce_piece(a, &piece));
+    if (threadIdx.x < 32) oh_greet(a, &now);
+    const bool good = reduce_piece(a, &piece);
+    oh_end(a, now, good);
 #endif
 }

@@ -197,11 +197,11 @@ OH_DEVICE unsigned char *oh_credit(const oh_kernel_args_t &a, int owner, int sou
     return a.workspace[owner] + OH_CREDITS_AT + (source * OH_GPU_TEAMS + blockIdx.x) * 4;
 }
 
-/* What the keeper does. */
+/* What the keeper does. Nobody waits for credit for the last two steps, and the kernel's end for a last fence. */
 OH_DEVICE void oh_keep_credits(const oh_kernel_args_t &a, const oh_start_t &now) {
     const int lane = (int)(threadIdx.x % 32);
     const oh_u32 warps = oh_workers() / 32;
-    for (oh_u32 i = 0; i < a.steps; i++) {
+    for (oh_u32 i = 0; i + 2 < a.steps; i++) {
         while (oh_ld_acquire_block(&oh_done_count[i % OH_COUNTS]) < (i / OH_COUNTS + 1) * warps) __nanosleep(50);
         oh_fence_sys();
         if (lane < OH_PEERS) oh_st_relaxed_sys(oh_credit(a, oh_peer(lane), OH_RANK), now.rows + i + 1);
@@ -242,13 +242,14 @@ OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, const oh_start_t &n
 /* A launch of several steps: the keeper keeps credits, the others do `work`, which says whether it came to its end. */
 OH_DEVICE void oh_launch_many(const oh_kernel_args_t &a, bool (*work)(const oh_kernel_args_t &, const oh_start_t &)) {
     oh_reset_counts();
-    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
+    oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     oh_wait(a, now);
     bool good = true;
     if (threadIdx.x < oh_workers()) {
         good = work(a, now);
         if (!good) oh_give_up();
     } else {
+        oh_greet(a, &now);
         oh_keep_credits(a, now);
     }
     oh_end(a, now, good);

@@ -33,17 +33,16 @@ OH_DEVICE int oh_peer_index(int source, int at) { return (source - at - 1 + OH_N
 typedef struct oh_start {
     oh_u32 rows, barriers; /* where the team stands */
     oh_u64 operation;      /* block 0's count, which alone is in every launch, is the operation's number */
-    bool agreed;           /* what this thread has seen of the peers' greetings is what this rank called */
+    bool agreed;           /* what this lane has seen of a peer's greeting is what this rank called */
 } oh_start_t;
 
 /* ---- greetings ---- */
 
 /*
  * Ranks must call with the same count, dtype and op. Each tells all what it calls, in a packet beside the data and
- * before the previous kernel has ended, so that it costs nothing; and looks at what its peers have told it: two
- * operations later, when all have ended that one, or as soon as a thread waits for long. A greeting that has not come,
- * or has been written over, is no disagreement. One is written over four operations later, by who has ended the one
- * before.
+ * before it waits for any, so that it costs nothing; and looks at what its peers have told it: two operations later,
+ * when all have ended that one, or as soon as a thread waits for long. A greeting that has not come, or has been
+ * written over, is no disagreement. One is written over four operations later, by who has ended the one before.
  */
 OH_DEVICE unsigned char *oh_greeting(const oh_kernel_args_t &a, int owner, int source, oh_u64 operation) {
     return a.workspace[owner] + OH_GREETINGS_AT + (source * OH_GREETINGS + (int)(operation % OH_GREETINGS)) * OH_PACKET;
@@ -56,15 +55,6 @@ OH_DEVICE bool oh_agree(const oh_kernel_args_t &a, int peer, oh_u64 operation) {
     const bool same =
         mine.word[1] == theirs.word[1] && mine.word[2] == theirs.word[2] && mine.word[3] == theirs.word[3];
     return !same_operation || same;
-}
-
-/* One thread a rank; `operation` is the one that begins. */
-OH_DEVICE bool oh_greet(const oh_kernel_args_t &a, oh_u64 operation) {
-    const int rank = (int)threadIdx.x;
-    const oh_packet_t mine = {{(oh_u32)operation, a.what, (oh_u32)a.count, (oh_u32)(a.count >> 32)}};
-    if (rank >= OH_NRANKS) return true;
-    oh_st_relaxed_sys_packet(oh_greeting(a, rank, OH_RANK, operation), mine);
-    return oh_agree(a, rank, operation - 2);
 }
 
 /* ---- a launch ---- */
@@ -89,7 +79,6 @@ OH_DEVICE oh_start_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 bar
         oh_st_relaxed_gpu_u64(counter + 8, now.operation);
         oh_fence_gpu();
     }
-    if (blockIdx.x == 0) now.agreed = oh_greet(a, now.operation);
     return now;
 }
 
@@ -104,6 +93,18 @@ OH_DEVICE void oh_wait(const oh_kernel_args_t &a, const oh_start_t &now) {
         oh_launch_dependents(); /* this thread speaks for the block */
         if (blockIdx.x == 0) oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, now.operation);
     }
+}
+
+/*
+ * One warp of every block calls it, a lane a rank. Kernels for small messages do so after oh_wait, and after they have
+ * put their packets: what is stored at peers before the previous kernel has ended delays its end (bench/NOTES.md).
+ */
+OH_DEVICE void oh_greet(const oh_kernel_args_t &a, oh_start_t *now) {
+    const int rank = (int)(threadIdx.x % 32);
+    const oh_packet_t mine = {{(oh_u32)now->operation, a.what, (oh_u32)a.count, (oh_u32)(a.count >> 32)}};
+    if (blockIdx.x != 0 || rank >= OH_NRANKS) return;
+    oh_st_relaxed_sys_packet(oh_greeting(a, rank, OH_RANK, now->operation), mine);
+    now->agreed = oh_agree(a, rank, now->operation - 2);
 }
 
 /* The operation under way; the one before it if block 0 has not come so far. */
@@ -128,7 +129,7 @@ OH_DEVICE void oh_end(const oh_kernel_args_t &a, const oh_start_t &now, bool goo
     if (good && now.agreed) return;
     const oh_u32 kind = good ? (oh_u32)OH_REPORT_MISMATCH : oh_reason_kind;
     const oh_u64 operation = good ? now.operation - 2 : oh_current(a);
-    const int waited_for = good ? (int)threadIdx.x : (int)oh_reason_peer;
+    const int waited_for = good ? (int)(threadIdx.x % 32) : (int)oh_reason_peer;
     const int peer = kind == OH_REPORT_MISMATCH ? waited_for : oh_absent(a, waited_for, operation);
     if (kind == OH_NO_REASON || atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
     const oh_packet_t mine = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, OH_RANK, operation));

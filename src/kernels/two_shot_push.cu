@@ -118,12 +118,15 @@ extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const 
 #if OH_MANY
     oh_launch_many(a, run);
 #else
-    const oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
+    oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
     const piece_t piece = find_piece(a, now.rows, 0);
+    oh_expect(piece.stretch);
     oh_wait(a, now);
     parts_t parts;
     load_parts(piece, &parts);
     put_parts(a, piece, parts);
-    oh_end(a, now, reduce(a, piece) && gather(a, piece));
+    if (threadIdx.x < 32) oh_greet(a, &now);
+    const bool good = reduce(a, piece) && gather(a, piece);
+    oh_end(a, now, good);
 #endif
 }

@@ -35,7 +35,7 @@ class Bench(OnGpu):
         table = self.run_command("bench", *SMALL, *arguments, "--json", path)
         return table, json.loads(path.read_text())
 
-    def assert_sound(self, table, found, nranks, mode):
+    def assert_sound(self, table, found, nranks, mode, registered=False):
         self.assertEqual((found["schema"], found["nranks"], found["mode"]), ("onehop-bench-1", nranks, mode))
         self.assertIn("device cuda", table.splitlines()[0])
         self.assertRegex(found["driver"], r"^CUDA \d+\.\d+, kernel driver ")
@@ -43,7 +43,7 @@ class Bench(OnGpu):
         self.assertEqual([(row["bytes"], row["in_place"]) for row in found["results"]],
                          [(size, place) for size in SIZES for place in (False, True)])
         for row in found["results"]:
-            self.assertEqual((row["wrong"], row["registered"]), (0, False))
+            self.assertEqual((row["wrong"], row["registered"]), (0, registered))
             self.assertGreater(row["blocks"], 0)
             self.assertGreater(row["threads"], 0)
             self.assertGreater(row["host_us"], 0)
@@ -77,10 +77,10 @@ class Bench(OnGpu):
         for a, b in zip(alone["results"], beside["results"]):
             self.assertLess(b["time_us"], a["time_us"] + 25, "the neighbour alone takes more than that")
 
-    def test_no_registered_memory_yet(self):
-        done = onehop("bench", *TWO, *SMALL, "--registered", env=environment(**KEPT))
-        self.assertEqual((done.stdout, done.returncode), ("", 1))
-        self.assertRegex(done.stderr, r"^onehop bench: rank \d: --registered needs the host")
+    def test_registered(self):
+        for algorithm in ("auto", "two_shot_pull"):
+            table, found = self.bench(*TWO, "--registered", "--algorithm", algorithm)
+            self.assert_sound(table, found, 2, "graph", registered=True)
 
 
 class Info(OnGpu):

@@ -50,6 +50,9 @@
 #ifndef COUNTS
 #define COUNTS 5
 #endif
+#ifndef LAST_WITHOUT
+#define LAST_WITHOUT 2 /* the last steps of a launch that the keeper gives no credit for */
+#endif
 #ifndef FIRST_TO_WAIT
 #define FIRST_TO_WAIT 3 /* the first step that waits for credit */
 #endif
@@ -284,13 +287,13 @@ proctype keeper(byte me) {
     byte n, i;
     do
     :: d_step {
-            n < LAUNCHES && at[me] == n && chosen > n && steps[N] > 1 && COUNTED(i) ->
-            fence();
-            i++;
-            credit[me] = first[N] + i;
+            n < LAUNCHES && at[me] == n && running[me] > 0 && steps[N] > 1 && (i + LAST_WITHOUT >= steps[N] || COUNTED(i)) ->
             if
-            :: i == steps[N] -> end()
-            :: else
+            :: i + LAST_WITHOUT < steps[N] ->
+                fence();
+                i++;
+                credit[me] = first[N] + i
+            :: else -> end()
             fi
         }
     :: d_step { n < at[me] -> n++ } /* a launch of one step has no keeper */

@@ -58,6 +58,7 @@ RUNS = {
     "GPU mutant: ring of three": ("LAUNCHES=1 RING=3", ASSERTION),
     "GPU mutant: no wait for credit at the end": ("LAUNCHES=2 MUTANT_NO_CREDIT_AT_END", ASSERTION),
     "GPU mutant: three steps blindly": ("LAUNCHES=1 FIRST_TO_WAIT=4", ASSERTION),
+    "GPU mutant: no credit for the last three steps": ("LAUNCHES=1 LAST_WITHOUT=3", DEADLOCK),
     "GPU mutant: last result without credit": ("LAUNCHES=1 MUTANT_LAST_RESULT_BLINDLY", ASSERTION),
 }
 

@@ -71,6 +71,7 @@ OH_DEVICE unsigned char *oh_global(oh_u64 address) { return (unsigned char *)add
 
 OH_DEVICE void oh_fence_sys(void) { emulator_yield(); }
 OH_DEVICE void oh_fence_gpu(void) { emulator_yield(); }
+OH_DEVICE void oh_prefetch(const void *) {}
 OH_DEVICE oh_u64 oh_global_ns(void) { return emulator_ns(); }
 OH_DEVICE void oh_launch_dependents(void) { emulator_launch_dependents(); }
 OH_DEVICE void oh_wait_for_previous(void) { emulator_wait_for_previous(); }
@@ -107,5 +108,9 @@ OH_DEVICE oh_u32 oh_emulated_bfloat16(float value) {
 }
 OH_DEVICE oh_u32 oh_pack_bfloat16(float low, float high) {
     return oh_emulated_bfloat16(low) | oh_emulated_bfloat16(high) << 16;
+}
+OH_DEVICE oh_u32 oh_add_bfloat16s(oh_u32 x, oh_u32 y) {
+    return oh_pack_bfloat16(__uint_as_float(x << 16) + __uint_as_float(y << 16),
+                            __uint_as_float(x & 0xffff0000u) + __uint_as_float(y & 0xffff0000u));
 }
 #endif
