@@ -119,7 +119,7 @@ static tune_shape_t shape_of(const tune_shapes_t *shapes, const onehop_choice_t 
 void tune_shapes_prefer(tune_shapes_t *shapes, size_t bytes, const onehop_choice_t *choice) {
     int at = 0;
     while (at < shapes->count && !comes_to(&shapes->all[at], bytes, choice)) at++;
-    if (at < shapes->preferred) return;
+    if (at < shapes->preferred || shapes->preferred == TUNE_SHAPES) return;
     tune_shape_t shape = at < shapes->count ? shapes->all[at] : shape_of(shapes, choice);
     if (at == shapes->count && shapes->count < TUNE_SHAPES) shapes->count++;
     if (at == TUNE_SHAPES) at--; /* the last one gives way */
