@@ -286,13 +286,14 @@ static tune_point_t point_at(const search_t *s, int shape, int size, int placeme
     return point;
 }
 
-/* Of all shapes; false if at some size none is, or is as fast as, what is in force. */
+/* Of all shapes, where what is in force was measured too; false if nothing is that, or as fast, at one of these sizes.
+ */
 static bool find_points(const search_t *s, int placement, tune_point_t *points) {
     bool all = true;
     for (int i = 0; i < s->sizes->count; i++) {
         const tune_point_t before = point_in_force(s, i, placement);
         bool found = before.us <= 0;
-        for (int shape = FIRST; shape < shapes_end(s); shape++) {
+        for (int shape = FIRST; shape < shapes_end(s) && before.us > 0; shape++) {
             tune_point_t point = point_at(s, shape, i, placement);
             points[(shape - FIRST) * s->sizes->count + i] = point;
             found |= point.in_force || (point.us > 0 && point.us <= before.us);
