@@ -38,7 +38,7 @@ build-gpu: ## what test-gpu and bench-gpu run, into build-gpu/, which can be car
 test-gpu: ## test on the GPUs of this machine; needs build-gpu
 	@scripts/test-gpu
 
-bench-gpu: ## time all sizes on the GPUs of this machine, beside NCCL; needs build-gpu
+bench-gpu: ## time all sizes on the GPUs of this machine, beside NCCL and PyTorch's; needs build-gpu
 	@bench/gpu.py
 
 model: ## check the model of the synchronisation with Spin

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times all-reduces on the GPUs of this machine, beside NCCL, with what `make build-gpu` built.
+"""Times all-reduces on the GPUs of this machine, beside NCCL and PyTorch's, with what `make build-gpu` built.
 
 Runs `onehop bench` for bfloat16 and float32: in CUDA graphs beside NCCL, the same with a busy neighbour between the
 operations, and call by call. Writes all of it to bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1",
 whose list `runs` holds the files of the single runs), and prints tables; report.py makes those of README.md of it.
+Where there is PyTorch, torch_peers.py measures its all-reduces right after; they come among the `peers` of these runs.
 """
 
 import argparse
@@ -68,6 +69,40 @@ def run(name, dtype, more, options, folder):
     return {"name": name, "failed": done.returncode != 0, **json.loads(path.read_text())}
 
 
+def find_torch():
+    """A Python that has PyTorch; loading it takes long."""
+    for name in ("python3", sys.executable):
+        found = subprocess.run([name, "-c", "import importlib.util; print(importlib.util.find_spec('torch') or '')"],
+                               text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
+        if found:
+            return name
+    return None
+
+
+def run_torch(options, path):
+    """What torch_peers.py has written; None if nothing."""
+    python = None if options.no_torch else find_torch()
+    if python is None:
+        return None
+    print("== PyTorch", flush=True)
+    path.unlink(missing_ok=True)
+    command = [python, "-B", ROOT / "bench/torch_peers.py", "--nranks", options.nranks, "--sizes", options.sizes,
+               "--rounds", options.rounds, "--neighbour", 0 if options.quick else options.neighbour, "--output", path]
+    subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL)
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def merge(runs, found):
+    """Puts PyTorch's times among the peers of the runs that were made alike."""
+    times = {}
+    for one in found["results"]:
+        times.setdefault((one["bytes"], one["dtype"], one["neighbour_bytes"]), {})[one["peer"]] = one["time_us"]
+    for one in runs:
+        for row in one["results"] if one["mode"] == "graph" else ():
+            row["peers"].update(times.get((row["bytes"], row["dtype"], one["neighbour_bytes"]), {}))
+        one["torch_version"] = found["torch"]
+
+
 def table(found):
     """One line a size: both places, the processor's time, the others, the ratio of the fastest, and what was chosen."""
     of = report.Run(found, report.read_separate(found["device"], found["nranks"]))
@@ -103,6 +138,7 @@ def arguments():
     parser.add_argument("--algorithm", help="force an algorithm")
     parser.add_argument("--quick", action="store_true", help="only graphs, without a neighbour")
     parser.add_argument("--no-nccl", action="store_true", help="do not measure NCCL")
+    parser.add_argument("--no-torch", action="store_true", help="do not measure PyTorch's")
     parser.add_argument("--nccl", help="NCCL's library (default: PyTorch's, else the system's)")
     options = parser.parse_args()
     if not ONEHOP.exists():
@@ -119,13 +155,17 @@ def main():
     with tempfile.TemporaryDirectory(prefix="onehop-bench-gpu-") as folder:
         tried = [run(*each, options, folder) for each in plan(options)]
     runs = [found for found in tried if found is not None]
-    options.seconds = round(time.monotonic() - start, 1)
     if not runs:
         sys.exit("bench/gpu.py: nothing was measured")
+    folder = pathlib.Path(os.environ.get("OUT") or ROOT / "bench/results")
+    name = f"{options.nranks}x{report.gpu_of(runs[0]['device'])}.json"
+    torch = run_torch(options, folder / f"torch-{name}")
+    if torch is not None:
+        merge(runs, torch)
+    options.seconds = round(time.monotonic() - start, 1)
     for found in runs:
         table(found)
-    folder = pathlib.Path(os.environ.get("OUT") or ROOT / "bench/results")
-    write(runs, options, folder / f"gpu-{options.nranks}x{report.gpu_of(runs[0]['device'])}.json")
+    write(runs, options, folder / f"gpu-{name}")
     failed = [found["name"] for found in runs if found["failed"]]
     sys.exit(f"bench/gpu.py: wrong results in {', '.join(failed)}" if failed else len(runs) != len(tried))
 

@@ -199,6 +199,7 @@ def section(path):
     about = alone.found
     commit = re.sub(r"^(.{12})[0-9a-f]*", r"\1", about["commit"])
     others = f"; NCCL {about['nccl_version']}" if about["nccl_version"] else ""
+    others += f"; PyTorch {about['torch_version']}" if about.get("torch_version") else ""
     lines = [f"**{about['nranks']} x {about['device']}**: {about['driver']}{others}; commit {commit}, "
              f"{about['date'][:10]}; median of {about['rounds']} rounds.", "",
              f"![Times, and how far from the limit](bench/results/{path.stem}.png)", "",

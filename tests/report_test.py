@@ -22,8 +22,8 @@ def row(nbytes, in_place, us, **peers):
 
 def make_run(name, nranks, rows, mode="graph", neighbour=0):
     return {"name": name, "schema": "onehop-bench-1", "commit": "0123456789abcdef0123-dirty",
-            "date": "2026-01-02T03:04:05Z", "device": "NVIDIA T1", "driver": "CUDA 13.0", "nranks": nranks, "mode": mode, "rounds": 9,
-            "neighbour_bytes": neighbour, "nccl_version": "2.28.9", "results": rows}
+            "date": "2026-01-02T03:04:05Z", "device": "NVIDIA T1", "driver": "CUDA 13.0", "nranks": nranks, "mode": mode,
+            "rounds": 9, "neighbour_bytes": neighbour, "nccl_version": "2.28.9", "results": rows}
 
 
 ALONE = make_run("bfloat16, graphs", 4, [row(4 * KIB, False, 2.0, nccl=9.0), row(4 * KIB, True, 2.5, nccl=9.0),
