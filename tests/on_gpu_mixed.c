@@ -161,10 +161,10 @@ static void stumble(mix_t *mix) {
 
 static void call_once(mix_t *mix) {
     if (mix->ncalls == EAGER) return;
-    turn_to(mix, draw_stream(mix), false);
     const slot_t slot = slot_of(&mix->blocks[GRAPHS], mix->ncalls);
     call_t *call = &mix->calls[mix->ncalls++];
     *call = call_draw(&mix->rng, mix->images, IMAGES, slot, GPU_MESSAGE);
+    if (call->count > 0) turn_to(mix, draw_stream(mix), false); /* a call of nothing is in no stream */
     call_prepare(&mix->seat, call);
     stumble(mix);
     CHECK_SUCCESS(call_launch(&mix->seat, call));
