@@ -5,7 +5,7 @@ PREFIX ?= /usr/local
 SECONDS ?= 60
 
 .PHONY: help setup build demo test test-clang test-asan test-tsan test-gcc build-gpu test-gpu bench-gpu model fuzz format
-.PHONY: lint bench-host install clean
+.PHONY: lint bench-host report install clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z -]+:.*## / { gsub(/ /, ", ", $$1); printf "  make %-42s %s\n", $$1, $$2 }' Makefile
@@ -38,7 +38,7 @@ build-gpu: ## what test-gpu and bench-gpu run, into build-gpu/, which can be car
 test-gpu: ## test on the GPUs of this machine; needs build-gpu
 	@scripts/test-gpu
 
-bench-gpu: ## time all sizes on the GPUs of this machine, beside NCCL; needs build-gpu
+bench-gpu: ## time all sizes on the GPUs of this machine, beside NCCL and PyTorch's; needs build-gpu
 	@bench/gpu.py
 
 model: ## check the model of the synchronisation with Spin
@@ -55,6 +55,10 @@ format: ## format all sources
 
 lint: build ## what cppcheck and clang-tidy think, where installed
 	@scripts/lint
+
+report: ## the tables on GPUs in README.md, and their plots, of the JSON that bench-gpu has written
+	@scripts/setup report
+	@/usr/bin/python3 bench/report.py
 
 bench-host: ## compare with OpenMPI and MPICH, which it installs
 	@bench/host.sh

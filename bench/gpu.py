@@ -1,23 +1,24 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Times all-reduces on the GPUs of this machine, beside NCCL, with what `make build-gpu` built.
+"""Times all-reduces on the GPUs of this machine, beside NCCL and PyTorch's, with what `make build-gpu` built.
 
 Runs `onehop bench` for bfloat16 and float32: in CUDA graphs beside NCCL, the same with a busy neighbour between the
 operations, and call by call. Writes all of it to bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1",
-whose list `runs` holds the files of the single runs), prints a table, and draws it where matplotlib is installed.
-With --reference, a csv with the columns size_kib and sglang_v2, it also shows the ratio to what is written there.
+whose list `runs` holds the files of the single runs), and prints tables; report.py makes those of README.md of it.
+Where there is PyTorch, torch_peers.py measures its all-reduces right after; they come among the `peers` of these runs.
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
-import re
 import subprocess
 import sys
 import tempfile
 import time
+
+import report
+from host_report import human, print_columns
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ONEHOP = ROOT / "build-gpu/cli/onehop"
@@ -68,64 +69,55 @@ def run(name, dtype, more, options, folder):
     return {"name": name, "failed": done.returncode != 0, **json.loads(path.read_text())}
 
 
-def reference(path):
-    """Microseconds of sglang_v2 by bytes."""
-    if path is None:
-        return {}
-    with open(path, encoding="utf-8", newline="") as file:
-        return {int(float(row["size_kib"]) * 1024): float(row["sglang_v2"]) for row in csv.DictReader(file)
-                if row.get("sglang_v2")}
+def find_torch():
+    """A Python that has PyTorch; loading it takes long."""
+    for name in ("python3", sys.executable):
+        found = subprocess.run([name, "-c", "import importlib.util; print(importlib.util.find_spec('torch') or '')"],
+                               text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
+        if found:
+            return name
+    return None
 
 
-def show(value, digits=2):
-    return "-" if value is None else f"{value:.{digits}f}"
+def run_torch(options, path):
+    """What torch_peers.py has written; None if nothing."""
+    python = None if options.no_torch else find_torch()
+    if python is None:
+        return None
+    print("== PyTorch", flush=True)
+    path.unlink(missing_ok=True)
+    command = [python, "-B", ROOT / "bench/torch_peers.py", "--nranks", options.nranks, "--sizes", options.sizes,
+               "--rounds", options.rounds, "--neighbour", 0 if options.quick else options.neighbour, "--output", path]
+    subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL)
+    return json.loads(path.read_text()) if path.exists() else None
 
 
-def table(found, known):
-    """One line a size: both places, what was chosen, the processor's time, NCCL, and the ratio to the reference."""
-    print(f"\n{found['name']}: {found['nranks']} x {found['device']}, microseconds")
-    print(f"{'bytes':>10} {'out':>8} {'in':>8} {'host':>6} {'nccl':>8} {'window':>8} {'sglang':>8} {'sglang/out':>10}"
-          f" {'sglang/in':>10}  chosen")
-    pairs = zip(found["results"][::2], found["results"][1::2])
-    for out, inside in pairs:
-        other = known.get(out["bytes"])
-        peers = out["peers"]
-        ratios = [other / row["time_us"] if other and row["time_us"] > 0 else None for row in (out, inside)]
-        slower = "  SLOWER" if any(ratio is not None and ratio < 1 for ratio in ratios) else ""
+def merge(runs, found):
+    """Puts PyTorch's times among the peers of the runs that were made alike."""
+    times = {}
+    for one in found["results"]:
+        times.setdefault((one["bytes"], one["dtype"], one["neighbour_bytes"]), {})[one["peer"]] = one["time_us"]
+    for one in runs:
+        for row in one["results"] if one["mode"] == "graph" else ():
+            row["peers"].update(times.get((row["bytes"], row["dtype"], one["neighbour_bytes"]), {}))
+        one["torch_version"] = found["torch"]
+
+
+def table(found):
+    """One line a size: both places, the processor's time, the others, the ratio of the fastest, and what was chosen."""
+    of = report.Run(found, report.read_separate(found["device"], found["nranks"]))
+    print(f"\n{found['name']}: {found['nranks']} x {found['device']}, microseconds (*: measured separately)")
+    lines = [["bytes", "out", "in", "host", *map(of.label, of.peers), "best/out", "best/in", "chosen"]]
+    for nbytes in of.sizes:
+        out, inside = of.rows[False][nbytes], of.rows[True][nbytes]
+        leads = [min(of.leads(nbytes, in_place).values(), default=None) for in_place in (False, True)]
+        slower = "  SLOWER" if any(lead is not None and lead < 1 for lead in leads) else ""
         wrong = f"  {out['wrong'] + inside['wrong']} WRONG" if out["wrong"] + inside["wrong"] else ""
-        print(f"{out['bytes']:>10} {show(out['time_us']):>8} {show(inside['time_us']):>8} {show(out.get('host_us')):>6}"
-              f" {show(peers.get('nccl')):>8} {show(peers.get('nccl_window')):>8} {show(other):>8}"
-              f" {show(ratios[0], 3):>10} {show(ratios[1], 3):>10}  {out['algorithm']} {out['blocks']} x"
-              f" {out['threads']}{wrong}{slower}")
-
-
-def draw(runs, known, path):
-    try:
-        import matplotlib
-    except ImportError:
-        print("matplotlib is not installed: no plot")
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-    figure, axes = pyplot.subplots(1, len(runs), figsize=(6 * len(runs), 5), squeeze=False)
-    for axis, found in zip(axes[0], runs):
-        rows = [row for row in found["results"] if not row["in_place"]]
-        lines = {"onehop": [(row["bytes"], row["time_us"]) for row in rows],
-                 "onehop, in place": [(row["bytes"], row["time_us"]) for row in found["results"] if row["in_place"]]}
-        for peer in ("nccl", "nccl_window"):
-            lines[peer] = [(row["bytes"], row["peers"][peer]) for row in rows if peer in row["peers"]]
-        lines["sglang_v2"] = sorted((size, us) for size, us in known.items() if size in {row["bytes"] for row in rows})
-        for label, points in lines.items():
-            if points:
-                axis.plot(*zip(*points), marker=".", label=label)
-        axis.set(xscale="log", yscale="log", xlabel="bytes", ylabel="microseconds", title=found["name"])
-        axis.set_xscale("log", base=2)
-        axis.grid(True, which="both", alpha=0.3)
-        axis.legend()
-    figure.suptitle(f"{runs[0]['nranks']} x {runs[0]['device']}, onehop {runs[0]['version']} ({runs[0]['commit'][:12]})")
-    figure.tight_layout()
-    figure.savefig(path, dpi=100)
-    print(f"plot: {path}")
+        ours = (out["time_us"], inside["time_us"], out.get("host_us"))
+        others = (of.peer_time(peer, nbytes) for peer in of.peers)
+        lines.append([human(nbytes), *map(report.us, [*ours, *others]), *map(report.times, leads),
+                      f"{out['algorithm']} {out['blocks']} x {out['threads']}{wrong}{slower}"])
+    print_columns(lines)
 
 
 def write(runs, options, path):
@@ -146,8 +138,8 @@ def arguments():
     parser.add_argument("--algorithm", help="force an algorithm")
     parser.add_argument("--quick", action="store_true", help="only graphs, without a neighbour")
     parser.add_argument("--no-nccl", action="store_true", help="do not measure NCCL")
+    parser.add_argument("--no-torch", action="store_true", help="do not measure PyTorch's")
     parser.add_argument("--nccl", help="NCCL's library (default: PyTorch's, else the system's)")
-    parser.add_argument("--reference", help="csv with the columns size_kib and sglang_v2 (microseconds)")
     options = parser.parse_args()
     if not ONEHOP.exists():
         sys.exit(f"bench/gpu.py: {ONEHOP} is missing: run `make build-gpu` where there is a compiler")
@@ -160,20 +152,20 @@ def arguments():
 def main():
     options = arguments()
     start = time.monotonic()
-    known = reference(options.reference)
     with tempfile.TemporaryDirectory(prefix="onehop-bench-gpu-") as folder:
         tried = [run(*each, options, folder) for each in plan(options)]
     runs = [found for found in tried if found is not None]
-    options.seconds = round(time.monotonic() - start, 1)
     if not runs:
         sys.exit("bench/gpu.py: nothing was measured")
-    for found in runs:
-        table(found, known)
-    gpu = re.sub(r"[^a-z0-9]+", "-", runs[0]["device"].removeprefix("NVIDIA ").lower())
     folder = pathlib.Path(os.environ.get("OUT") or ROOT / "bench/results")
-    path = folder / f"gpu-{options.nranks}x{gpu}.json"
-    write(runs, options, path)
-    draw([found for found in runs if found["mode"] == "graph"], known, path.with_suffix(".png"))
+    name = f"{options.nranks}x{report.gpu_of(runs[0]['device'])}.json"
+    torch = run_torch(options, folder / f"torch-{name}")
+    if torch is not None:
+        merge(runs, torch)
+    options.seconds = round(time.monotonic() - start, 1)
+    for found in runs:
+        table(found)
+    write(runs, options, folder / f"gpu-{name}")
     failed = [found["name"] for found in runs if found["failed"]]
     sys.exit(f"bench/gpu.py: wrong results in {', '.join(failed)}" if failed else len(runs) != len(tried))
 

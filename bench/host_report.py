@@ -130,6 +130,12 @@ HEADS = {
 }
 
 
+def print_columns(lines):
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
+
+
 def print_table(about, nranks, place, rows, samples):
     signals = [sample["before_ns"] for sample in samples if sample["placement"] == place]
     print(f"\n{nranks} ranks on {about['cpus']} processors, {place} (one-way signal {median(signals):.0f} ns): "
@@ -140,9 +146,7 @@ def print_table(about, nranks, place, rows, samples):
         times = [f"{row.time[name]:.4g}" if name in row.time else "" for name in SYSTEMS]
         lines.append([human(row.bytes), *times, *(str(row.judged[what]) for what in HEADS),
                       str(row.judged["ratio"].rounds)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths)))
+    print_columns(lines)
 
 
 def print_goals(nranks, tables):

@@ -68,6 +68,21 @@ void *driver_function(const char *name) {
     return function;
 }
 
+size_t gpu_memory_used(void) {
+    typedef CUresult (*mem_get_info_t)(size_t * free, size_t * total);
+    size_t left = 0, total = 0;
+    mem_get_info_t get = (mem_get_info_t)driver_function("cuMemGetInfo_v2");
+    CHECK_CUDA(get(&left, &total));
+    return total - left;
+}
+
+/* By turns, as others may still read what was decided last. */
+bool goes_on(atomic_int on[2], int rank, int round, int64_t end_ns) {
+    if (rank == 0) atomic_store(&on[round % 2], now_ns() < end_ns);
+    team_barrier();
+    return atomic_load(&on[round % 2]) != 0;
+}
+
 bool seat_busy(seat_t *seat) {
     CUresult result = seat->gpu->cuda.cuStreamQuery(seat->gpu->stream);
     if (result == CUDA_ERROR_NOT_READY) return true;
@@ -115,7 +130,11 @@ static int value_of_all(int nranks, size_t i, onehop_op_t op) {
     int all = value_of(0, i);
     for (int r = 1; r < nranks; r++) {
         int value = value_of(r, i);
-        all = op == ONEHOP_SUM ? all + value : value > all ? value : all;
+        if (op == ONEHOP_SUM) {
+            all += value;
+        } else if (op == ONEHOP_MIN ? value < all : value > all) {
+            all = value;
+        }
     }
     return all;
 }

@@ -6,6 +6,8 @@
 #ifndef TESTS_ON_GPU_H
 #define TESTS_ON_GPU_H
 
+#include <stdatomic.h>
+
 #include "gpu.h"
 #include "harness.h"
 
@@ -39,6 +41,12 @@ onehop_result_t seat_await_error(seat_t *seat, int64_t ms);
 
 /* A function of the driver that the library does not need. */
 void *driver_function(const char *name);
+
+/* Bytes of the current GPU's memory that are in use, by whomever. */
+size_t gpu_memory_used(void);
+
+/* Whether there is to be another round: rank 0 decides, for all. `on` is shared by the ranks, zero at first. */
+bool goes_on(atomic_int on[2], int rank, int round, int64_t end_ns);
 
 /* For files that include gpu_state.h. */
 #define CHECK_CUDA(result)                                                                                             \
@@ -96,6 +104,7 @@ void sweep(seat_t *seat, const image_t *image, size_t bytes);
 
 /* Each runs its own teams of `gpus` ranks at most. */
 void case_stress(int gpus);
+void case_mixed(int gpus);
 void case_late(int gpus);
 void case_killed_in_calls(int gpus);
 void case_killed_in_graphs(int gpus);

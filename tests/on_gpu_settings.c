@@ -15,16 +15,6 @@
 
 /* ---- comings and goings ---- */
 
-/* What the GPU has left. */
-static size_t free_memory(void) {
-    typedef int (*mem_get_info_t)(size_t * free, size_t * total);
-    size_t left = 0, total = 0;
-    mem_get_info_t get = (mem_get_info_t)driver_function("cuMemGetInfo_v2");
-    int result = get(&left, &total);
-    CHECK(result == 0, "cuMemGetInfo failed: %d", result);
-    return left;
-}
-
 /* A random order that is the same on all ranks. */
 static void draw_order(rng_t *rng, int *order, int count) {
     for (int i = 0; i < count; i++) {
@@ -65,19 +55,19 @@ static void lives(int rank, int nranks, void *ctx) {
     (void)ctx;
     seat_t seat = seat_take(rank, nranks);
     image_t image = image_new(&seat, ONEHOP_FLOAT32, ONEHOP_SUM, GPU_MIB);
-    size_t left = 0;
+    size_t used = 0;
     resources_t before = {0, 0, 0};
     int last = rounds(LIVES, QUICK_LIVES);
     for (int i = 0; i < last; i++) {
         if (i == BEFORE) { /* the driver has by now what it keeps */
-            left = free_memory();
+            used = gpu_memory_used();
             before = resources_now();
             team_barrier();
         }
         one_life(&seat, &image, &rng, i);
     }
-    size_t now = free_memory();
-    CHECK(now + SLACK >= left, "%zu bytes of the GPU's memory less than %d communicators ago", left - now,
+    size_t now = gpu_memory_used();
+    CHECK(now <= used + SLACK, "%zu bytes of the GPU's memory more than %d communicators ago", now - used,
           last - BEFORE);
     check_growth(before);
     team_barrier();

@@ -16,7 +16,7 @@ enum { STREAMS = 4, CALLS = 12, REPLAYS = 3, IMAGES = 3, SECONDS = 5, QUICK_SECO
 typedef struct plan {
     int streams;
     uint64_t seed;
-    atomic_int on[2]; /* what rank 0 has decided before a barrier; by turns */
+    atomic_int on[2];
     atomic_llong done;
 } plan_t;
 
@@ -126,18 +126,12 @@ static void capture_in_streams(bench_t *bench, int streams) {
     gpu_graph_free(bench->seat.gpu, &graph);
 }
 
-static bool decide(plan_t *plan, int rank, int round, int64_t deadline) {
-    if (rank == 0) atomic_store(&plan->on[round % 2], now_ns() < deadline);
-    team_barrier();
-    return atomic_load(&plan->on[round % 2]) != 0;
-}
-
 static void streams_rank(int rank, int nranks, void *ctx) {
     plan_t *plan = ctx;
     bench_t bench = bench_open(rank, nranks, plan);
     int64_t deadline = now_ns() + (int64_t)tests_seconds(rounds(SECONDS, QUICK_SECONDS)) * 1000000000;
     seat_join(&bench.seat, 0, NULL);
-    for (int round = 0; decide(plan, rank, round, deadline); round++) {
+    for (int round = 0; goes_on(plan->on, rank, round, deadline); round++) {
         call_in_streams(&bench, plan->streams);
         capture_in_streams(&bench, plan->streams);
         if (rank == 0) atomic_fetch_add(&plan->done, (1 + REPLAYS) * CALLS);

@@ -22,7 +22,7 @@ enum {
 /* Shared by the ranks. */
 typedef struct stress {
     uint64_t seed;
-    atomic_int on[2]; /* what rank 0 has decided before a barrier; by turns, as others may still read the last one */
+    atomic_int on[2];
     atomic_llong done;
 } stress_t;
 
@@ -107,10 +107,7 @@ static int run_batch(bench_t *bench) {
 
 static void until_time_is_up(bench_t *bench, stress_t *stress) {
     const int64_t end = now_ns() + (int64_t)rounds(SECONDS, QUICK_SECONDS) * 1000000000;
-    for (int round = 0;; round++) {
-        if (bench->seat.rank == 0) atomic_store(&stress->on[round % 2], now_ns() < end);
-        team_barrier();
-        if (!atomic_load(&stress->on[round % 2])) return;
+    for (int round = 0; goes_on(stress->on, bench->seat.rank, round, end); round++) {
         for (int b = 0; b < BATCHES; b++) {
             doing("round %d, batch %d", round, b);
             int done = run_batch(bench);

@@ -32,6 +32,7 @@ static const test_case_t cases[] = {
     {"stopped", case_stopped, 120, 2},
     {"abort", case_abort, 60, 2},
     {"stress", case_stress, 100, 1},
+    {"mixed", case_mixed, 150, 1},
     {"bounds", case_bounds, 100, 1},
     {"memory", case_memory, 60, 2},
     {"lifetime", case_lifetime, 90, 1},

@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""What needs no GPU in bench/gpu.py and bench/torch_peers.py: arguments, agreement between ranks, and merging."""
+
+import contextlib
+import io
+import pathlib
+import sys
+import threading
+import unittest
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
+import gpu  # noqa: E402
+import torch_peers  # noqa: E402
+
+
+class Store:
+    """As torch.distributed's, for ranks that are threads."""
+
+    def __init__(self):
+        self.values, self.changed = {}, threading.Condition()
+
+    def set(self, key, value):
+        with self.changed:
+            self.values[key] = value
+            self.changed.notify_all()
+
+    def get(self, key):
+        with self.changed:
+            if not self.changed.wait_for(lambda: key in self.values, timeout=60):
+                raise TimeoutError(key)
+            return self.values[key].encode()
+
+
+def on_ranks(nranks, body):
+    """What it returns on each, or the text of what it raises."""
+    store, found = Store(), [None] * nranks
+
+    def run(rank):
+        try:
+            found[rank] = body(torch_peers.Ranks(store, rank, nranks))
+        except torch_peers.Refused as refused:
+            found[rank] = str(refused)
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(nranks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return found
+
+
+class Arguments(unittest.TestCase):
+    def test_defaults(self):
+        options = torch_peers.parse([])
+        self.assertEqual(len(options.sizes), 18)
+        self.assertEqual((options.sizes[0], options.sizes[-1]), (4096, 32 << 20))
+        self.assertEqual((options.neighbour, options.rounds), (64 << 20, 9))
+
+    def test_wrong(self):
+        for words, expected in ((["--sizes", "4K,7"], "7: expected a multiple of 2"), (["--sizes", "4X"], "4X"),
+                                (["--peers", "torch_nccl,nobody"], "nobody: expected some of"),
+                                (["--rounds", "0"], "0: expected at least 1"),
+                                (["--nranks", "9"], "9: expected 2 to 8")):
+            said = io.StringIO()
+            with self.subTest(words), contextlib.redirect_stderr(said), self.assertRaises(SystemExit):
+                torch_peers.parse(words)
+            self.assertIn(expected, said.getvalue())
+
+
+class Agreement(unittest.TestCase):
+    def test_all(self):
+        self.assertEqual(on_ranks(3, lambda ranks: [ranks.all(ranks.rank), ranks.all([ranks.rank])]),
+                         [[[0, 1, 2], [[0], [1], [2]]]] * 3)
+
+    def test_one_fails(self):
+        def body(ranks):
+            def work():
+                if ranks.rank == 1:
+                    raise ValueError("not today\nat line 3")
+                return "well"
+
+            return ranks.attempt(lambda: ranks.rank), ranks.attempt(work)
+
+        self.assertEqual(on_ranks(3, body), ["ValueError: not today"] * 3)
+
+
+class Results(unittest.TestCase):
+    LINES = ['{"about": {"gpu": "NVIDIA T1"}}\n', '{"peer": "torch_nccl", "bytes": 8, "time_us": 1.5}\n',
+             '{"peer": "torch_nccl", "bytes": 4096, "refused": "too large"}\n',
+             '{"peer": "torch_nccl", "bytes": 8192, "refused": "too large"}\n', '{"peer": "tor']
+
+    def test_ended_early(self):
+        about, results, refused = torch_peers.sum_up(self.LINES)
+        self.assertEqual(about, {"gpu": "NVIDIA T1"})
+        self.assertEqual([line["bytes"] for line in results], [8])
+        self.assertEqual([line["bytes"] for line in refused], [4096, 8192])
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said):
+            torch_peers.complain(refused)
+        self.assertEqual(said.getvalue(),
+                         "bench/torch_peers.py: torch_nccl is left out at 4 KiB, 8 KiB: too large\n")
+
+    def test_merge(self):
+        def run(dtype, mode, neighbour):
+            return {"mode": mode, "neighbour_bytes": neighbour,
+                    "results": [{"bytes": nbytes, "dtype": dtype, "peers": {"nccl": 9.0}} for nbytes in (8, 16)]}
+
+        runs = [run("bfloat16", "graph", 0), run("bfloat16", "graph", 64), run("bfloat16", "eager", 0),
+                run("float32", "graph", 0)]
+        times = [{"peer": "torch_nccl", "bytes": 8, "dtype": "bfloat16", "neighbour_bytes": neighbour, "time_us": us}
+                 for neighbour, us in ((0, 1.5), (64, 2.5))]
+        gpu.merge(runs, {"torch": "2.0", "results": times})
+        self.assertEqual([[row["peers"].get("torch_nccl") for row in one["results"]] for one in runs],
+                         [[1.5, None], [2.5, None], [None, None], [None, None]])
+        self.assertEqual(runs[0]["results"][0]["peers"]["nccl"], 9.0)
+
+
+if __name__ == "__main__":
+    unittest.main()
