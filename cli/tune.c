@@ -35,14 +35,10 @@ void tune_key_text(const tune_key_t *key, char text[TUNE_KEY_TEXT]) {
 }
 
 static void print_row(const tune_row_t *row) {
-    char shape[TUNE_SHAPE_TEXT], before[16] = "-", ratio[16] = "-";
+    char shape[TUNE_SHAPE_TEXT];
     tune_shape_text(&row->shape, shape);
-    if (row->before_us > 0) {
-        snprintf(before, sizeof before, "%.2f", row->before_us);
-        snprintf(ratio, sizeof ratio, "%.2fx", row->before_us / row->time_us);
-    }
-    printf("%12zu %12zu  %-28s %12zu %10.2f %10s %8s\n", row->first_bytes, row->last_bytes, shape, row->at_bytes,
-           row->time_us, before, ratio);
+    printf("%12zu %12zu  %-28s %12zu %10.2f %10.2f %7.2fx\n", row->first_bytes, row->last_bytes, shape, row->at_bytes,
+           row->time_us, row->before_us, row->before_us / row->time_us);
 }
 
 /* What there was no time for; and what does not count. */

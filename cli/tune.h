@@ -73,7 +73,7 @@ typedef struct tune_row {
     tune_shape_t shape;
     size_t first_bytes, last_bytes; /* that were measured */
     size_t at_bytes;                /* one between them, with the time there, and that of what was in force before */
-    double time_us, before_us;      /* 0: not measured */
+    double time_us, before_us;
 } tune_row_t;
 
 /* What a table is for: that of another key is another table. */
