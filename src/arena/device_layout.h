@@ -22,7 +22,7 @@ enum {
     OH_GPU_RANKS = 8,   /* most ranks of a communicator on GPUs */
     OH_GPU_TEAMS = 256, /* most teams of a launch */
     OH_PACKET = 16,     /* bytes: what one access moves as a whole */
-    OH_KEEPER = 32,     /* threads of a block that keep credits, behind the others (kernels/packet.h) */
+    OH_KEEPER = 32,     /* threads of a block behind its workers, where data travel in packets (kernels/packet.h) */
     OH_SCATTER = 0,
     OH_GATHER = 1,
     OH_RINGS = 2,

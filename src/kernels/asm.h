@@ -90,6 +90,13 @@ OH_DEVICE oh_u32 oh_ld_acquire_block(const oh_u32 *count) {
     return value;
 }
 
+/*
+ * Says that this thread has come so far, without waiting; and waits until all threads of the block have said so or wait
+ * here too, which sees what those wrote before. Once in a kernel.
+ */
+OH_DEVICE void oh_arrive(void) { asm volatile("barrier.cta.arrive 1, %0;" ::"r"(blockDim.x) : "memory"); }
+OH_DEVICE void oh_wait_for_arrivals(void) { asm volatile("barrier.cta.sync 1, %0;" ::"r"(blockDim.x) : "memory"); }
+
 OH_DEVICE oh_u64 oh_global_ns(void) {
     oh_u64 now;
     asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));

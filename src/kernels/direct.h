@@ -44,7 +44,7 @@ OH_DEVICE bool oh_is_registered(const oh_kernel_args_t &a, oh_u64 place) {
     return place != 0 && oh_row(a, place)->place == OH_PLACE_START(place);
 }
 
-/* Where this rank's buffers lie. Comes before oh_wait: it needs nothing of the previous kernel. */
+/* Where this rank's buffers lie. It needs nothing of the previous kernel. */
 OH_DEVICE void oh_find_places(const oh_kernel_args_t &a) {
     if (threadIdx.x != 0) return;
     const oh_u64 send = oh_is_registered(a, a.send_place) ? a.send_place : 0;
@@ -170,17 +170,38 @@ OH_DEVICE void oh_walk_on(oh_walk_t *walk, int part) { oh_walk_by(walk, blockDim
 typedef bool oh_directly_t(const oh_kernel_args_t &a, const oh_buffers_t &b, int part, oh_u32 barrier);
 typedef bool oh_on_pages_t(const oh_kernel_args_t &a, int part, oh_u32 barrier);
 
-/* The one or the other; steps have `parts` parts, and `in_place` says whether buffers may be used so directly. */
-OH_DEVICE bool oh_run(const oh_kernel_args_t &a, oh_start_t *now, int parts, bool in_place, oh_directly_t directly,
-                      oh_on_pages_t on_pages) {
+/* The number of the launch's first barrier; the first warp tells the others. */
+__shared__ oh_u32 oh_first_barrier;
+
+/* What that warp does; behind it stands a barrier of the block. */
+OH_DEVICE void oh_keep(const oh_kernel_args_t &a, oh_u32 barriers) {
+    oh_start_t now = oh_look_up(a);
+    oh_first_barrier = now.barriers + 1;
+    oh_publish(a, now, 0, barriers);
+    oh_greet(a, &now);
+    oh_wait_for_previous();
+    oh_let_next(a, now);
+    oh_tell_mismatch(a, now);
+}
+
+/*
+ * The one or the other, in a launch that takes `barriers` barriers; steps have `parts` parts, and `in_place` says
+ * whether buffers may be used so directly.
+ */
+OH_DEVICE void oh_launch(const oh_kernel_args_t &a, oh_u32 barriers, int parts, bool in_place, oh_directly_t directly,
+                         oh_on_pages_t on_pages) {
     const int part = oh_part_units(a, parts);
-    const oh_u32 barrier = now->barriers + 1;
+    if (threadIdx.x < 32) oh_keep(a, barriers);
     oh_find_places(a);
-    if (threadIdx.x < 32) oh_greet(a, now);
-    oh_wait(a, *now);
-    if (!oh_meet_first(a, barrier)) return false;
-    const oh_buffers_t b = oh_find_buffers();
-    return b.direct && (in_place || !b.in_place) ? directly(a, b, part, barrier) : on_pages(a, part, barrier);
+    oh_wait_for_previous();
+    __syncthreads();
+    const oh_u32 barrier = oh_first_barrier;
+    bool good = oh_meet_first(a, barrier);
+    if (good) {
+        const oh_buffers_t b = oh_find_buffers();
+        good = b.direct && (in_place || !b.in_place) ? directly(a, b, part, barrier) : on_pages(a, part, barrier);
+    }
+    if (!good) oh_tell_reason(a);
 }
 
 #endif

@@ -280,11 +280,11 @@ OH_DEVICE oh_stretch_t oh_stretch(const oh_kernel_args_t &a, oh_u64 unit) {
 }
 
 /*
- * Before oh_wait: has the compiler compute the address, and the GPU translate it, while there is nothing else to do. It
- * cannot know that by itself, and would do so when the data are needed.
+ * Before oh_wait_for_previous: has the compiler compute the address, and the GPU translate it, while there is nothing
+ * else to do. It cannot know that by itself, and would do so when the data are needed.
  */
 OH_DEVICE void oh_expect(const oh_stretch_t &s) {
-    if (s.left > 0) oh_prefetch(s.send);
+    if (s.left > 0 && threadIdx.x % 32 == 0) oh_prefetch(s.send);
 }
 
 /* Unit `at` of the stretch, which is less than left. */

@@ -16,18 +16,20 @@ typedef struct piece {
     oh_packet_t own[OH_K];
 } piece_t;
 
-OH_DEVICE void find_piece(const oh_kernel_args_t &a, oh_u32 row, oh_u32 i, piece_t *piece) {
-    piece->stretch = oh_stretch(a, ((oh_u64)i * gridDim.x + blockIdx.x) * (OH_K * oh_workers()) + threadIdx.x);
-    piece->rows = oh_rows(OH_SCATTER, row);
+OH_DEVICE oh_stretch_t find_piece(const oh_kernel_args_t &a, oh_u32 i) {
+    return oh_stretch(a, ((oh_u64)i * gridDim.x + blockIdx.x) * (OH_K * oh_workers()) + threadIdx.x);
 }
 
 OH_DEVICE bool inside(const piece_t *piece, int k) { return k * oh_workers() < piece->stretch.left; }
 
-OH_DEVICE void put_piece(const oh_kernel_args_t &a, piece_t *piece) {
+OH_DEVICE void load_piece(piece_t *piece) {
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
         if (inside(piece, k)) piece->own[k] = oh_load(piece->stretch, k * oh_workers());
     }
+}
+
+OH_DEVICE void put_piece(const oh_kernel_args_t &a, const piece_t *piece) {
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
         if (inside(piece, k)) oh_put_all(a, piece->rows.at[k], oh_seal(piece->own[k]));
@@ -50,39 +52,35 @@ OH_DEVICE bool reduce_piece(const oh_kernel_args_t &a, const piece_t *piece) {
     return true;
 }
 
-#if OH_MANY
-OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
-    const oh_u32 first = now.rows;
+OH_DEVICE bool run(const oh_kernel_args_t &a) {
     piece_t piece;
-    find_piece(a, first, 0, &piece);
+    piece.stretch = find_piece(a, 0);
+    oh_expect(piece.stretch);
+    oh_wait_for_previous();
+    load_piece(&piece);
+    const oh_u32 first = oh_first_row();
+    piece.rows = oh_rows(OH_SCATTER, first);
     put_piece(a, &piece);
+#if OH_MANY
     for (oh_u32 i = 0; i < a.steps; i++) {
         piece_t next;
         if (i + 1 < a.steps) {
-            find_piece(a, first + (i + 1) * OH_K, i + 1, &next);
-            if (!oh_wait_for_credit(a, now, i)) return false;
+            next.stretch = find_piece(a, i + 1);
+            next.rows = oh_rows(OH_SCATTER, first + (i + 1) * OH_K);
+            if (!oh_wait_for_credit(a, first, i)) return false;
+            load_piece(&next);
             put_piece(a, &next);
         }
         if (!reduce_piece(a, &piece)) return false;
         oh_done(i);
         piece = next;
     }
-    return oh_wait_for_credit(a, now, a.steps);
-}
+    return oh_wait_for_credit(a, first, a.steps);
+#else
+    return reduce_piece(a, &piece);
 #endif
+}
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-#if OH_MANY
-    oh_launch_many(a, run);
-#else
-    oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
-    piece_t piece;
-    find_piece(a, now.rows, 0, &piece);
-    oh_expect(piece.stretch);
-    oh_wait(a, now);
-    put_piece(a, &piece);
-    if (threadIdx.x < 32) oh_greet(a, &now);
-    const bool good = reduce_piece(a, &piece);
-    oh_end(a, now, good);
-#endif
+    oh_launch(a, run);
 }

@@ -24,7 +24,7 @@
  *   half a ring: a launch of one step has OH_K <= OH_RING / 2 rows; a launch of several, with OH_K <= OH_RING / 4, puts
  *   two steps blindly, and does not end before its peers have done all steps but the last two.
  *
- *   Within a launch of several steps: credits. A block has one warp more, the keeper. Step i of the others is: wait
+ *   Within a launch of several steps: credits, which the block's keeper gives. Step i of its workers is: wait
  *   for credit i-2; put(i+1); take(i), emptying it; in a two-shot, put the results of i, and take(i-1) from the other
  *   ring; count itself done. When all warps of the block have done step i, the keeper fences, and writes i+1 as this
  *   rank's credit at every peer. Step i+1 lies over i-3, and results i over i-4.
@@ -70,6 +70,9 @@ OH_DEVICE oh_packet_t oh_seal(oh_packet_t unit) {
 OH_DEVICE bool oh_full(const oh_packet_t &packet) {
     return packet.word[3] != OH_EMPTY || (OH_SENTINEL && OH_DTYPE == OH_FLOAT64 && packet.word[2] != 0);
 }
+
+/* Threads of a block that have packets; those behind them are its keeper. */
+OH_DEVICE oh_u32 oh_workers(void) { return blockDim.x - OH_KEEPER; }
 
 /* ---- places ---- */
 
@@ -190,27 +193,24 @@ enum { OH_COUNTS = 5 };
 
 __shared__ oh_u32 oh_done_count[OH_COUNTS]; /* warps that have done step i, in [i % 5]; OH_GIVEN_UP: they will not */
 
-OH_DEVICE oh_u32 oh_workers(void) { return blockDim.x - OH_KEEPER; }
-
 /* Rank `source`'s credit at rank `owner`. Credits count on over all launches, like rows. */
 OH_DEVICE unsigned char *oh_credit(const oh_kernel_args_t &a, int owner, int source) {
     return a.workspace[owner] + OH_CREDITS_AT + (source * OH_GPU_TEAMS + blockIdx.x) * 4;
 }
 
 /* What the keeper does. Nobody waits for credit for the last two steps, and the kernel's end for a last fence. */
-OH_DEVICE void oh_keep_credits(const oh_kernel_args_t &a, const oh_start_t &now) {
+OH_DEVICE void oh_keep_credits(const oh_kernel_args_t &a, oh_u32 first) {
     const int lane = (int)(threadIdx.x % 32);
     const oh_u32 warps = oh_workers() / 32;
     for (oh_u32 i = 0; i + 2 < a.steps; i++) {
         while (oh_ld_acquire_block(&oh_done_count[i % OH_COUNTS]) < (i / OH_COUNTS + 1) * warps) __nanosleep(50);
         oh_fence_sys();
-        if (lane < OH_PEERS) oh_st_relaxed_sys(oh_credit(a, oh_peer(lane), OH_RANK), now.rows + i + 1);
+        if (lane < OH_PEERS) oh_st_relaxed_sys(oh_credit(a, oh_peer(lane), OH_RANK), first + i + 1);
     }
 }
 
-/* Before oh_begin, whose barrier makes it known. */
 OH_DEVICE void oh_reset_counts(void) {
-    if (threadIdx.x < OH_COUNTS) oh_done_count[threadIdx.x] = 0;
+    for (int c = 0; c < OH_COUNTS; c++) oh_done_count[c] = 0;
 }
 
 /* This warp has emptied what it was sent in step i. */
@@ -226,36 +226,62 @@ OH_DEVICE void oh_give_up(void) {
 
 /* Before step i+1, or results of step i, are put, or the launch ends after i steps: all peers have done step i-3.
  * False if it gave up. */
-OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, const oh_start_t &now, oh_u32 i) {
+OH_DEVICE bool oh_wait_for_credit(const oh_kernel_args_t &a, oh_u32 first, oh_u32 i) {
     const int lane = (int)(threadIdx.x % 32);
     bool good = true;
     if (i < 3) return true;
     if (lane < OH_PEERS) {
         const int peer = oh_peer(lane);
         oh_patience_t patience = {0, 0};
-        while (good && (int)(oh_ld_acquire_sys(oh_credit(a, OH_RANK, peer)) - (now.rows + i - 2)) < 0) {
+        while (good && (int)(oh_ld_acquire_sys(oh_credit(a, OH_RANK, peer)) - (first + i - 2)) < 0) {
             good = oh_patient(a, &patience, peer, OH_REPORT_BARRIER);
         }
     }
     return __all_sync(0xffffffffu, good);
 }
-/* A launch of several steps: the keeper keeps credits, the others do `work`, which says whether it came to its end. */
-OH_DEVICE void oh_launch_many(const oh_kernel_args_t &a, bool (*work)(const oh_kernel_args_t &, const oh_start_t &)) {
-    oh_reset_counts();
-    oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
-    oh_wait(a, now);
-    bool good = true;
-    if (threadIdx.x < oh_workers()) {
-        good = work(a, now);
-        if (!good) oh_give_up();
-    } else {
-        oh_greet(a, &now);
-        oh_keep_credits(a, now);
-    }
-    oh_end(a, now, good);
-}
-#else
-OH_DEVICE oh_u32 oh_workers(void) { return blockDim.x; }
 #endif
+
+/* ---- a launch ---- */
+
+/*
+ * The last warp of a block, its keeper, does all that the others, its workers, need not wait for. It alone reads where
+ * the rings stand, and tells them: its store, its arrival at the barrier; the workers' wait there, their load.
+ */
+__shared__ oh_u32 oh_rows_so_far;
+
+/* A worker asks for it when its input is on its way, so that it waits for neither alone. */
+OH_DEVICE oh_u32 oh_first_row(void) {
+    oh_wait_for_arrivals();
+    return oh_rows_so_far;
+}
+
+OH_DEVICE void oh_keep(const oh_kernel_args_t &a) {
+    oh_start_t now = oh_look_up(a);
+    oh_rows_so_far = now.rows;
+#if OH_MANY
+    oh_reset_counts();
+#endif
+    oh_arrive();
+    oh_publish(a, now, a.steps * OH_K, 0);
+    oh_wait_for_previous();
+    oh_let_next(a, now);
+    oh_greet(a, &now);
+#if OH_MANY
+    oh_keep_credits(a, now.rows);
+#endif
+    oh_tell_mismatch(a, now);
+}
+
+/* `work`, the workers', waits for the previous kernel and asks for the first row; it is false if it gave up. */
+OH_DEVICE void oh_launch(const oh_kernel_args_t &a, bool (*work)(const oh_kernel_args_t &)) {
+    if (threadIdx.x >= oh_workers()) {
+        oh_keep(a);
+    } else if (!work(a)) {
+#if OH_MANY
+        oh_give_up();
+#endif
+        oh_tell_reason(a);
+    }
+}
 
 #endif

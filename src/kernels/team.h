@@ -3,10 +3,11 @@
  * A team: the blocks of one index on all ranks, which together reduce a share of the message. How a kernel begins, how
  * its blocks count, how long they wait.
  *
- * THE COUNTER OF A TEAM is read and written by this rank's kernels alone, one after the other. A launch reads it, adds
- * what it will use, and publishes that before it lets the next kernel of the stream start early; so the next one reads
- * the new value though this one still runs. Since all ranks launch the same kernels in the same order, the counters of
- * a team are the same on all ranks; nothing in them comes from the host, so a captured graph may be replayed at will.
+ * THE COUNTER OF A TEAM is read and written by one warp of this rank's kernels alone, one kernel after the other. It
+ * reads it, tells the others of its block, adds what the launch will use, and publishes that before it lets the next
+ * kernel of the stream start early; so the next one reads the new value though this one still runs. Since all ranks
+ * launch the same kernels in the same order, the counters of a team are the same on all ranks; nothing in them comes
+ * from the host, so a captured graph may be replayed at will.
  */
 #ifndef OH_KERNELS_TEAM_H
 #define OH_KERNELS_TEAM_H
@@ -65,39 +66,40 @@ __shared__ oh_u32 oh_reason_peer, oh_reason_kind;
 enum { OH_NO_REASON = 99 }; /* the communicator was broken by others */
 
 /*
- * Begins a launch that takes `rows` rows of the rings and `barriers` barriers. What can be computed before the previous
- * kernel has ended comes between this and oh_wait.
+ * What one warp of a block, the same in every launch, does beside its work or instead of it. First it looks up where
+ * the team stands; the others learn of that from it.
  */
-OH_DEVICE oh_start_t oh_begin(const oh_kernel_args_t &a, oh_u32 rows, oh_u32 barriers) {
-    unsigned char *counter = a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
+OH_DEVICE oh_start_t oh_look_up(const oh_kernel_args_t &a) {
+    const unsigned char *counter = a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
     const oh_u64 steps = oh_ld_relaxed_gpu_u64(counter), operations = oh_ld_relaxed_gpu_u64(counter + 8);
-    oh_start_t now = {(oh_u32)steps, (oh_u32)(steps >> 32), operations + 1, true};
-    if (threadIdx.x == 0) oh_reason_kind = OH_NO_REASON;
-    __syncthreads(); /* all have read */
-    if (threadIdx.x == 0) {
-        oh_st_relaxed_gpu_u64(counter, (now.rows + rows) | (oh_u64)(now.barriers + barriers) << 32);
-        oh_st_relaxed_gpu_u64(counter + 8, now.operation);
-        oh_fence_gpu();
-    }
-    return now;
+    oh_reason_kind = OH_NO_REASON;
+    return oh_start_t{(oh_u32)steps, (oh_u32)(steps >> 32), operations + 1, true};
+}
+
+/* Then it publishes how many rows of the rings, and how many barriers, the launch takes. */
+OH_DEVICE void oh_publish(const oh_kernel_args_t &a, const oh_start_t &now, oh_u32 rows, oh_u32 barriers) {
+    unsigned char *counter = a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
+    __syncwarp(); /* all lanes have read */
+    if (threadIdx.x % 32 != 0) return;
+    oh_st_relaxed_gpu_u64(counter, (now.rows + rows) | (oh_u64)(now.barriers + barriers) << 32);
+    oh_st_relaxed_gpu_u64(counter + 8, now.operation);
+    oh_fence_gpu();
 }
 
 /*
- * Waits until the previous kernel has ended, and only then lets the next one start: who did so sooner would let all
- * kernels of a graph come in and wait, as many as the GPU has room for, and their blocks would no longer be spread
- * evenly (bench/NOTES.md).
+ * Then it lets the next kernel start, after oh_wait_for_previous: who did so sooner would let all kernels of a graph
+ * come in and wait, as many as the GPU has room for, and their blocks would no longer be spread evenly
+ * (bench/NOTES.md).
  */
-OH_DEVICE void oh_wait(const oh_kernel_args_t &a, const oh_start_t &now) {
-    oh_wait_for_previous();
-    if (threadIdx.x == 0) {
-        oh_launch_dependents(); /* this thread speaks for the block */
-        if (blockIdx.x == 0) oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, now.operation);
-    }
+OH_DEVICE void oh_let_next(const oh_kernel_args_t &a, const oh_start_t &now) {
+    if (threadIdx.x % 32 != 0) return;
+    oh_launch_dependents(); /* this thread, which has published, speaks for the block */
+    if (blockIdx.x == 0) oh_st_relaxed_gpu_u64(a.workspace[OH_RANK] + OH_CURRENT_AT, now.operation);
 }
 
 /*
- * One warp of every block calls it, a lane a rank. Kernels for small messages do so after oh_wait, and after they have
- * put their packets: what is stored at peers before the previous kernel has ended delays its end (bench/NOTES.md).
+ * And it greets, a lane each rank; where messages are small, after oh_wait_for_previous: what is stored at peers before
+ * the previous kernel has ended delays its end (bench/NOTES.md).
  */
 OH_DEVICE void oh_greet(const oh_kernel_args_t &a, oh_start_t *now) {
     const int rank = (int)(threadIdx.x % 32);
@@ -121,17 +123,14 @@ OH_DEVICE int oh_absent(const oh_kernel_args_t &a, int peer, oh_u64 operation) {
     return absent;
 }
 
+/* ---- what goes wrong ---- */
+
 /*
- * Ends a launch. The first thread of this rank to have given up, or seen a disagreement, tells the host. Who reads: the
- * host's watcher, which acts on `ready`; the claim is never returned, since a communicator that has broken stays so.
+ * The first thread of this rank that has something to tell tells it the host. Who reads: the host's watcher, which acts
+ * on `ready`; the claim is never returned, since a communicator that has broken stays so.
  */
-OH_DEVICE void oh_end(const oh_kernel_args_t &a, const oh_start_t &now, bool good) {
-    if (good && now.agreed) return;
-    const oh_u32 kind = good ? (oh_u32)OH_REPORT_MISMATCH : oh_reason_kind;
-    const oh_u64 operation = good ? now.operation - 2 : oh_current(a);
-    const int waited_for = good ? (int)(threadIdx.x % 32) : (int)oh_reason_peer;
-    const int peer = kind == OH_REPORT_MISMATCH ? waited_for : oh_absent(a, waited_for, operation);
-    if (kind == OH_NO_REASON || atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
+OH_DEVICE void oh_tell(const oh_kernel_args_t &a, oh_u32 kind, int peer, oh_u64 operation) {
+    if (atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
     const oh_packet_t mine = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, OH_RANK, operation));
     const oh_packet_t theirs = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, peer, operation));
     oh_report_t *report = (oh_report_t *)(a.control + OH_REPORT_AT);
@@ -145,6 +144,20 @@ OH_DEVICE void oh_end(const oh_kernel_args_t &a, const oh_start_t &now, bool goo
     }
     oh_fence_sys();
     oh_st_relaxed_sys(&report->ready, 1);
+}
+
+/* A thread that gave up, and has seen why. */
+OH_DEVICE void oh_tell_reason(const oh_kernel_args_t &a) {
+    const oh_u32 kind = oh_reason_kind;
+    const int peer = (int)oh_reason_peer;
+    const oh_u64 operation = oh_current(a);
+    if (kind == OH_NO_REASON) return;
+    oh_tell(a, kind, kind == OH_REPORT_MISMATCH ? peer : oh_absent(a, peer, operation), operation);
+}
+
+/* A lane that greeted. */
+OH_DEVICE void oh_tell_mismatch(const oh_kernel_args_t &a, const oh_start_t &now) {
+    if (!now.agreed) oh_tell(a, OH_REPORT_MISMATCH, (int)(threadIdx.x % 32), now.operation - 2);
 }
 
 /* ---- waiting ---- */

@@ -83,7 +83,5 @@ OH_DEVICE bool run_directly(const oh_kernel_args_t &a, const oh_buffers_t &b, in
 }
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-    oh_start_t now = oh_begin(a, 0, 2 * a.steps + 1);
-    const bool good = oh_run(a, &now, OH_NRANKS, true, run_directly, run_on_pages);
-    oh_end(a, now, good);
+    oh_launch(a, 2 * a.steps + 1, OH_NRANKS, true, run_directly, run_on_pages);
 }

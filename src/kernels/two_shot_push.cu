@@ -15,29 +15,32 @@ typedef struct piece {
     oh_rows_t scatter, gather;
 } piece_t;
 
-OH_DEVICE piece_t find_piece(const oh_kernel_args_t &a, oh_u32 first, oh_u32 i) {
+OH_DEVICE oh_stretch_t find_stretch(const oh_kernel_args_t &a, oh_u32 i) {
     const oh_u64 each = OH_NRANKS * OH_K * oh_workers();
-    piece_t piece = {oh_stretch(a, ((oh_u64)i * gridDim.x + blockIdx.x) * each + threadIdx.x),
-                     oh_rows(OH_SCATTER, first + i * OH_K), oh_rows(OH_GATHER, first + i * OH_K)};
+    return oh_stretch(a, ((oh_u64)i * gridDim.x + blockIdx.x) * each + threadIdx.x);
+}
+
+OH_DEVICE piece_t find_piece(const oh_kernel_args_t &a, oh_u32 first, oh_u32 i) {
+    piece_t piece = {find_stretch(a, i), oh_rows(OH_SCATTER, first + i * OH_K), oh_rows(OH_GATHER, first + i * OH_K)};
     return piece;
 }
 
 /* Where this thread's unit k of rank owner's part lies in the stretch. */
 OH_DEVICE oh_u32 offset(int owner, int k) { return (owner * OH_K + k) * oh_workers(); }
 
-OH_DEVICE bool inside(const piece_t &piece, int owner, int k) { return offset(owner, k) < piece.stretch.left; }
+OH_DEVICE bool inside(const oh_stretch_t &stretch, int owner, int k) { return offset(owner, k) < stretch.left; }
 
 /* The parts of the other ranks, on their way from the message to the mailboxes. */
 typedef struct parts {
     oh_packet_t packet[OH_K][OH_ROOM];
 } parts_t;
 
-OH_DEVICE void load_parts(const piece_t &piece, parts_t *parts) {
+OH_DEVICE void load_parts(const oh_stretch_t &stretch, parts_t *parts) {
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (inside(piece, oh_peer(p), k)) parts->packet[k][p] = oh_load(piece.stretch, offset(oh_peer(p), k));
+            if (inside(stretch, oh_peer(p), k)) parts->packet[k][p] = oh_load(stretch, offset(oh_peer(p), k));
         }
     }
 }
@@ -47,7 +50,7 @@ OH_DEVICE void put_parts(const oh_kernel_args_t &a, const piece_t &piece, const 
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (!inside(piece, oh_peer(p), k)) continue;
+            if (!inside(piece.stretch, oh_peer(p), k)) continue;
             oh_put(a, oh_peer(p), piece.scatter.at[k], oh_seal(parts.packet[k][p]));
         }
     }
@@ -58,8 +61,8 @@ OH_DEVICE bool reduce(const oh_kernel_args_t &a, const piece_t &piece) {
     oh_packet_t own[OH_K], packet[OH_K][OH_ROOM];
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_ROOM; p++) present[k][p] = inside(piece, OH_RANK, k);
-        if (inside(piece, OH_RANK, k)) own[k] = oh_load(piece.stretch, offset(OH_RANK, k));
+        for (int p = 0; p < OH_ROOM; p++) present[k][p] = inside(piece.stretch, OH_RANK, k);
+        if (inside(piece.stretch, OH_RANK, k)) own[k] = oh_load(piece.stretch, offset(OH_RANK, k));
     }
     if (!oh_take(a, piece.scatter, present, packet)) return false;
 #pragma unroll
@@ -78,55 +81,48 @@ OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece) {
     oh_packet_t packet[OH_K][OH_ROOM];
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) present[k][p] = inside(piece, oh_peer(p), k);
+        for (int p = 0; p < OH_PEERS; p++) present[k][p] = inside(piece.stretch, oh_peer(p), k);
     }
     if (!oh_take(a, piece.gather, present, packet)) return false;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (inside(piece, oh_peer(p), k)) oh_store(piece.stretch, offset(oh_peer(p), k), packet[k][p]);
+            if (inside(piece.stretch, oh_peer(p), k)) oh_store(piece.stretch, offset(oh_peer(p), k), packet[k][p]);
         }
     }
     oh_empty(a, piece.gather, present);
     return true;
 }
 
-#if OH_MANY
-/* What is scattered next is loaded one step ahead. */
-OH_DEVICE bool run(const oh_kernel_args_t &a, const oh_start_t &now) {
-    const oh_u32 first = now.rows;
+/* In several steps, what is scattered next is loaded one step ahead. */
+OH_DEVICE bool run(const oh_kernel_args_t &a) {
     parts_t parts;
-    load_parts(find_piece(a, first, 0), &parts);
-    put_parts(a, find_piece(a, first, 0), parts);
-    load_parts(find_piece(a, first, 1), &parts);
+    const oh_stretch_t stretch = find_stretch(a, 0);
+    oh_expect(stretch);
+    oh_wait_for_previous();
+    load_parts(stretch, &parts);
+    const oh_u32 first = oh_first_row();
+    const piece_t piece = find_piece(a, first, 0);
+    put_parts(a, piece, parts);
+#if OH_MANY
+    load_parts(find_stretch(a, 1), &parts);
     for (oh_u32 i = 0; i <= a.steps; i++) {
-        if (!oh_wait_for_credit(a, now, i)) return false;
+        if (!oh_wait_for_credit(a, first, i)) return false;
         if (i + 1 < a.steps) {
             put_parts(a, find_piece(a, first, i + 1), parts);
-            if (i + 2 < a.steps) load_parts(find_piece(a, first, i + 2), &parts);
+            if (i + 2 < a.steps) load_parts(find_stretch(a, i + 2), &parts);
         }
         if (i < a.steps && !reduce(a, find_piece(a, first, i))) return false;
         if (i > 0 && !gather(a, find_piece(a, first, i - 1))) return false;
         if (i < a.steps) oh_done(i);
     }
     return true;
-}
+#else
+    return reduce(a, piece) && gather(a, piece);
 #endif
+}
 
 extern "C" __global__ void __launch_bounds__(OH_THREADS, 1) onehop_kernel(const __grid_constant__ oh_kernel_args_t a) {
-#if OH_MANY
-    oh_launch_many(a, run);
-#else
-    oh_start_t now = oh_begin(a, a.steps * OH_K, 0);
-    const piece_t piece = find_piece(a, now.rows, 0);
-    oh_expect(piece.stretch);
-    oh_wait(a, now);
-    parts_t parts;
-    load_parts(piece, &parts);
-    put_parts(a, piece, parts);
-    if (threadIdx.x < 32) oh_greet(a, &now);
-    const bool good = reduce(a, piece) && gather(a, piece);
-    oh_end(a, now, good);
-#endif
+    oh_launch(a, run);
 }

@@ -43,7 +43,7 @@ struct block {
     launch *of;
     unsigned int index;
     bool triggered = false;
-    meeting all;
+    meeting all, arrivals;
     std::vector<meeting> warps;
     std::vector<unsigned char> shared;
 };
@@ -134,6 +134,8 @@ static meeting &own_warp() { return emulator.self->in->warps[emulator.self->thre
 
 void emulator_sync_block() { meet(emulator.self->in->all, true); }
 bool emulator_sync_block_and(bool vote) { return meet(emulator.self->in->all, vote); }
+void emulator_arrive() { emulator.self->in->arrivals.arrive(true); }
+void emulator_wait_for_arrivals() { meet(emulator.self->in->arrivals, true); }
 void emulator_sync_warp() { meet(own_warp(), true); }
 bool emulator_sync_warp_and(bool vote) { return meet(own_warp(), vote); }
 
@@ -174,7 +176,7 @@ static void start(launch *l) {
         block *in = l->blocks.back().get();
         in->of = l;
         in->index = b;
-        in->all.living = l->nthreads;
+        in->all.living = in->arrivals.living = l->nthreads; /* who has ended has arrived before */
         in->shared.resize((size_t)(__stop_oh_shared - __start_oh_shared));
         in->warps.resize(l->nthreads / WARP);
         for (meeting &warp : in->warps) warp.living = WARP;

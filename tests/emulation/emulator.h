@@ -23,6 +23,8 @@ void emulator_yield();
 void emulator_sync_block();
 bool emulator_sync_block_and(bool vote);
 void emulator_sync_warp();
+void emulator_arrive(); /* once in a launch, every thread of the block this or the other */
+void emulator_wait_for_arrivals();
 bool emulator_sync_warp_and(bool vote);
 void emulator_launch_dependents();
 void emulator_wait_for_previous();

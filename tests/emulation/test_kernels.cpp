@@ -279,7 +279,7 @@ static void launch(operation *o, int rank, uint64_t timeout) {
     a.recv_place = o->recv_place[rank];
     a.registered = registered[rank];
     kernel_fn *run = find_kernel(o->like, rank)->run;
-    emulator_launch(rank, o->blocks, o->threads + (o->like.many ? 32 : 0), [run, a] { run(a); });
+    emulator_launch(rank, o->blocks, o->threads + (is_packets(o->like) ? OH_KEEPER : 0), [run, a] { run(a); });
 }
 
 /* Work of others in a rank's stream: a kernel that starts when the previous one has ended. */

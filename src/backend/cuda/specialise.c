@@ -27,4 +27,6 @@ void oh_specialise(int nranks, int rank, const oh_device_sizes_t *sizes, onehop_
     define(job, "OH_PART", oh_device_part_units(kernel.algorithm, nranks, sizes->page_bytes));
 }
 
-int oh_block_threads(int workers, oh_device_kernel_t kernel) { return kernel.many ? workers + OH_KEEPER : workers; }
+int oh_block_threads(int workers, oh_device_kernel_t kernel) {
+    return oh_device_algorithms[kernel.algorithm].packets ? workers + OH_KEEPER : workers;
+}

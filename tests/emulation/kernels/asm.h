@@ -76,6 +76,8 @@ OH_DEVICE oh_u64 oh_global_ns(void) { return emulator_ns(); }
 OH_DEVICE void oh_launch_dependents(void) { emulator_launch_dependents(); }
 OH_DEVICE void oh_wait_for_previous(void) { emulator_wait_for_previous(); }
 
+OH_DEVICE void oh_arrive(void) { emulator_arrive(); }
+OH_DEVICE void oh_wait_for_arrivals(void) { emulator_wait_for_arrivals(); }
 OH_DEVICE void __syncthreads(void) { emulator_sync_block(); }
 OH_DEVICE bool __syncthreads_and(bool vote) { return emulator_sync_block_and(vote); }
 OH_DEVICE void __syncwarp(void) { emulator_sync_warp(); }
