@@ -215,5 +215,5 @@ int oh_device_kernels(const oh_device_question_t *question, const oh_device_tabl
 int oh_device_threads_max(int nranks, int packets, bool many) {
     const int kept = nranks * packets;
     if (many) return kept <= 4 ? 512 : kept <= 8 ? 256 : 128;
-    return kept <= 8 ? 512 : 256;
+    return kept <= 8 ? 512 : kept <= 20 ? 256 : 128;
 }
