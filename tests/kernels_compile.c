@@ -164,29 +164,25 @@ static list_t list_all(int architecture) {
 
 /* ---- a sample of it ---- */
 
-static bool is_new(bool *met) {
-    bool new = !*met;
-    *met = true;
-    return new;
-}
-
-static bool is_wanted(met_t *met, const variant_t *v) {
+/* Whether a variant has something that was not met: in both ways that count, or in either. */
+static bool is_wanted(met_t *met, const variant_t *v, bool both) {
     const oh_device_algorithm_t a = v->kernel.algorithm;
     const int form = v->kernel.packets * 4 + v->kernel.many * 2 + v->whole;
-    if (v->architecture == SAMPLED_WHOLLY) {
-        bool types = is_new(&met->types[a][v->dtype][v->op]);
-        return is_new(&met->together[a][v->nranks][form]) || types;
-    }
-    bool ranks = is_new(&met->nranks[a][v->nranks]);
-    return is_new(&met->forms[a][form]) || ranks;
+    const bool wholly = v->architecture == SAMPLED_WHOLLY;
+    bool *one = wholly ? &met->types[a][v->dtype][v->op] : &met->nranks[a][v->nranks];
+    bool *other = wholly ? &met->together[a][v->nranks][form] : &met->forms[a][form];
+    bool wanted = both ? !*one && !*other : !*one || !*other;
+    if (wanted) *one = *other = true;
+    return wanted;
 }
 
-/* Goes round by a stride that shares no factor with the number of variants, so that it meets each, far apart. */
+/* Goes round by a stride that shares no factor with the number of variants, so that it meets each, far apart. First
+ * come those that are new in both ways, so that there are few in all. */
 static void add_sample(list_t *list, const list_t *all) {
     met_t met = {0};
-    for (int i = 0; i < all->count; i++) {
+    for (int i = 0; i < 2 * all->count; i++) {
         const variant_t *v = &all->variants[(int64_t)i * 1000003 % all->count];
-        if (is_wanted(&met, v)) add(list, v);
+        if (is_wanted(&met, v, i < all->count)) add(list, v);
     }
 }
 

@@ -10,27 +10,7 @@
 #include <cstdint>
 #include <functional>
 
-struct emulated_index {
-    unsigned int x;
-};
-
-/* Of the thread that is running. */
-extern emulated_index threadIdx, blockIdx, blockDim, gridDim;
-
-/* ---- what kernels call ---- */
-
-void emulator_yield();
-void emulator_sync_block();
-bool emulator_sync_block_and(bool vote);
-void emulator_sync_warp();
-void emulator_arrive(); /* once in a launch, every thread of the block this or the other */
-void emulator_wait_for_arrivals();
-bool emulator_sync_warp_and(bool vote);
-void emulator_launch_dependents();
-void emulator_wait_for_previous();
-uint64_t emulator_ns(); /* a clock that goes on with every step */
-
-/* ---- what the test calls ---- */
+#include "emulated.h"
 
 void emulator_seed(uint64_t seed);
 uint64_t emulator_draw(uint64_t bound);

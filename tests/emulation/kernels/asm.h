@@ -8,7 +8,7 @@
 
 #include <cstring>
 
-#include "emulator.h"
+#include "emulated.h"
 
 #define __device__
 #define __global__
