@@ -125,7 +125,7 @@ class Tune(OnGpu):
         return path, found["tables"]
 
     def test_the_library_goes_by_it(self):
-        path, tables = self.tune("--max-blocks", "0,16", "--seconds", 24)
+        path, tables = self.tune("--max-blocks", "0,16", "--seconds", 14)
         self.assertEqual([(table["dtype"], table["max_blocks"]) for table in tables],
                          [("bfloat16", 0), ("bfloat16", 16)])
         for table in tables:
@@ -142,7 +142,7 @@ class Tune(OnGpu):
                 self.assertLessEqual(choice["threads"], row["threads"])
 
     def test_alone_in_threads(self):
-        _, tables = self.tune("--threads", "--neighbour", 0, "--dtype", "float32,float16", "--seconds", 12)
+        _, tables = self.tune("--threads", "--neighbour", 0, "--dtype", "float32,float16", "--seconds", 8)
         self.assertEqual([table["dtype"] for table in tables], ["float32", "float16"])
 
     def test_dry_run(self):
