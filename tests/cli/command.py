@@ -3,6 +3,7 @@
 
 import os
 import pathlib
+import pty
 import select
 import signal
 import subprocess
@@ -86,6 +87,21 @@ class Case(unittest.TestCase):
 
         self.addCleanup(end)
         return process
+
+    def shown_on_a_terminal(self, *arguments):
+        """What the command, which ends well, says where standard error is a terminal."""
+        ours, theirs = pty.openpty()
+        process = self.started(*arguments, stderr=theirs)
+        os.close(theirs)
+        shown = b""
+        try:
+            while chunk := os.read(ours, 4096):
+                shown += chunk
+        except OSError:  # what the end of a terminal looks like
+            pass
+        os.close(ours)
+        self.assertEqual(process.wait(60), 0)
+        return shown
 
     def eventually(self, condition, what):
         deadline = time.monotonic() + PATIENCE_S

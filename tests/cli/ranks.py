@@ -3,7 +3,6 @@
 
 import json
 import os
-import pty
 import re
 import signal
 
@@ -127,17 +126,7 @@ class Bench(Case):
         self.assertEqual(len(seeds), 3)
 
     def test_progress_on_a_terminal_alone(self):
-        ours, theirs = pty.openpty()
-        process = self.started("bench", "-n", 2, *SMALL, stderr=theirs)
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                shown += chunk
-        except OSError:  # what the end of a terminal looks like
-            pass
-        os.close(ours)
-        self.assertEqual(process.wait(60), 0)
+        shown = self.shown_on_a_terminal("bench", "-n", 2, *SMALL)
         for size in SMALL_SIZES:
             self.assertIn(b"%d bytes out of place\r\033[K" % size, shown)
         self.assertNotIn(b"\n", shown)

@@ -3,7 +3,6 @@
 
 import json
 import os
-import pty
 import re
 import resource
 import signal
@@ -171,17 +170,7 @@ class Tune(Case):
             self.assertEqual((shapes.split(), int(count)), (expected, len(expected)))
 
     def test_progress_on_a_terminal_alone(self):
-        ours, theirs = pty.openpty()
-        process = self.started("tune", *SMALL, "--seconds", 1, "-o", self.path, stderr=theirs)
-        os.close(theirs)
-        shown = b""
-        try:
-            while chunk := os.read(ours, 4096):
-                shown += chunk
-        except OSError:  # what the end of a terminal looks like
-            pass
-        os.close(ours)
-        self.assertEqual(process.wait(60), 0)
+        shown = self.shown_on_a_terminal("tune", *SMALL, "--seconds", 1, "-o", self.path)
         self.assertRegex(shown, rb"2 ranks on the host, ordinary buffers: shape 0 of 16, auto, 1024 bytes\r\033\[K")
         self.assertNotIn(b"\n", shown)
 
