@@ -73,6 +73,12 @@ enum {
     OH_SPLIT = OH_OP == OH_AVG && OH_DTYPE >= OH_INT64
 };
 
+OH_DEVICE oh_bits_t oh_lane(const oh_packet_t &unit, int lane) {
+    if (OH_ELEMENT == 8) return (oh_bits_t)(unit.word[2 * lane] | (oh_u64)unit.word[2 * lane + 1] << 32);
+    const int each = 4 / (OH_ELEMENT < 8 ? OH_ELEMENT : 4);
+    return (oh_bits_t)(unit.word[lane / each] >> lane % each * 8 * OH_ELEMENT);
+}
+
 /* ---- the sum of all ranks so far ---- */
 
 /*
@@ -111,12 +117,6 @@ typedef struct oh_sum {
     oh_wide_t value[OH_LANES];
     oh_wide_t rest[OH_SPLIT ? OH_LANES : 1];
 } oh_sum_t;
-
-OH_DEVICE oh_bits_t oh_lane(const oh_packet_t &unit, int lane) {
-    if (OH_ELEMENT == 8) return (oh_bits_t)(unit.word[2 * lane] | (oh_u64)unit.word[2 * lane + 1] << 32);
-    const int each = 4 / (OH_ELEMENT < 8 ? OH_ELEMENT : 4);
-    return (oh_bits_t)(unit.word[lane / each] >> lane % each * 8 * OH_ELEMENT);
-}
 
 OH_DEVICE oh_wide_t oh_widen(oh_bits_t bits) {
 #if OH_DTYPE == 0
@@ -213,8 +213,9 @@ OH_DEVICE oh_packet_t oh_sum_end(const oh_sum_t *sum) {
 /* ---- units in the caller's buffers ---- */
 
 /*
- * OH_WHOLE: every unit is whole, and aligned for a few wide accesses. Otherwise units move byte by byte, in a kernel of
- * its own: so much code would slow down those that do not need it. `bytes`: of this unit, fewer only in the last one.
+ * OH_WHOLE: every unit is whole, and aligned for a few wide accesses. Otherwise units move whole where they
+ * can, and else element by element, in a kernel of its own: so much code would slow down those that do not need it.
+ * `bytes`: of this unit, fewer only in the last one.
  */
 #if OH_WHOLE
 OH_DEVICE oh_packet_t oh_load_unit(const unsigned char *from, oh_u32) {
@@ -237,8 +238,26 @@ OH_DEVICE void oh_store_unit(unsigned char *to, oh_u32, const oh_packet_t &value
 #endif
 }
 #else
+OH_DEVICE bool oh_is_wide(const unsigned char *at, oh_u32 bytes) {
+    return OH_UNIT == 16 && (((oh_u32)(oh_u64)at | bytes) & 15) == 0;
+}
+OH_DEVICE bool oh_is_aligned(const unsigned char *at) { return (oh_u64)at % OH_ELEMENT == 0; }
+
+/* All elements are under way at once. What is not even aligned to elements moves byte by byte, slowly. */
 OH_DEVICE oh_packet_t oh_load_unit(const unsigned char *from, oh_u32 bytes) {
     oh_packet_t value = {{0, 0, 0, 0}};
+    if (oh_is_wide(from, bytes)) return *(const oh_packet_t *)from;
+    if (oh_is_aligned(from)) {
+#pragma unroll
+        for (oh_u32 i = 0; i < OH_LANES; i++) {
+            const oh_u32 at = i * OH_ELEMENT;
+            if (at >= bytes) continue;
+            const oh_bits_t bits = *(const oh_bits_t *)(from + at);
+            value.word[at / 4] |= (oh_u32)bits << 8 * (at % 4);
+            if (OH_ELEMENT == 8) value.word[at / 4 + 1] = (oh_u32)((oh_u64)bits >> 32);
+        }
+        return value;
+    }
 #pragma unroll 1
     for (int b = (int)bytes - 1; b >= 0; b--) {
         /* The packet moves up by one byte, and this one comes in below. */
@@ -250,6 +269,17 @@ OH_DEVICE oh_packet_t oh_load_unit(const unsigned char *from, oh_u32 bytes) {
 }
 
 OH_DEVICE void oh_store_unit(unsigned char *to, oh_u32 bytes, oh_packet_t value) {
+    if (oh_is_wide(to, bytes)) {
+        *(oh_packet_t *)to = value;
+        return;
+    }
+    if (oh_is_aligned(to)) {
+#pragma unroll
+        for (oh_u32 i = 0; i < OH_LANES; i++) {
+            if (i * OH_ELEMENT < bytes) *(oh_bits_t *)(to + i * OH_ELEMENT) = oh_lane(value, (int)i);
+        }
+        return;
+    }
 #pragma unroll 1
     for (oh_u32 b = 0; b < bytes; b++) {
         to[b] = (unsigned char)value.word[0];
