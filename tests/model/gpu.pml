@@ -296,7 +296,7 @@ proctype keeper(byte me) {
             :: else -> end()
             fi
         }
-    :: d_step { n < at[me] -> n++ } /* a launch of one step has no keeper */
+    :: d_step { n < at[me] -> n++ } /* a launch of one step has no credits */
     :: n == LAUNCHES -> break
     od
 }
