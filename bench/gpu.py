@@ -3,7 +3,7 @@
 """Times all-reduces on the GPUs of this machine, beside NCCL and PyTorch's, with what `make build-gpu` built.
 
 Runs `onehop bench` for bfloat16 and float32: in CUDA graphs beside NCCL, the same with a busy neighbour between the
-operations, and call by call. Writes all of it to bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1",
+operations, and call by call; and for the first of these types with bounds on the blocks of a kernel. Writes all of it to bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1",
 whose list `runs` holds the files of the single runs), and prints tables; report.py makes those of README.md of it.
 Where there is PyTorch, torch_peers.py measures its all-reduces right after; they come among the `peers` of these runs.
 """
@@ -25,6 +25,7 @@ ONEHOP = ROOT / "build-gpu/cli/onehop"
 SIZES = "4K,16K,64K,128K,192K,256K,384K,512K,640K,768K,896K,1M,2M,3M,4M,8M,16M,32M"
 DTYPES = ("bfloat16", "float32")
 NEIGHBOUR = "64M"
+BLOCKS = "4,8,16,32,64,132"
 
 
 def count_gpus():
@@ -47,26 +48,31 @@ def find_nccl():
 
 
 def plan(options):
-    """The runs: a name, and the arguments of each."""
-    for dtype in options.dtypes.split(","):
-        yield f"{dtype}, graphs", dtype, options.peers
+    """The runs: a name, the type, the arguments, and the bound on blocks of each; 0: none."""
+    dtypes = options.dtypes.split(",")
+    for dtype in dtypes:
+        yield f"{dtype}, graphs", dtype, options.peers, 0
         if not options.quick:
-            yield f"{dtype}, graphs, neighbour", dtype, [*options.peers, "--neighbour", options.neighbour]
-            yield f"{dtype}, calls", dtype, ["--mode", "eager"]
+            yield f"{dtype}, graphs, neighbour", dtype, [*options.peers, "--neighbour", options.neighbour], 0
+            yield f"{dtype}, calls", dtype, ["--mode", "eager"], 0
+    for blocks in [] if options.quick or not options.blocks else map(int, options.blocks.split(",")):
+        yield f"{dtypes[0]}, graphs, at most {blocks} blocks", dtypes[0], [], blocks
 
 
-def run(name, dtype, more, options, folder):
+def run(name, dtype, more, max_blocks, options, folder):
     path = pathlib.Path(folder) / "bench.json"
     command = [ONEHOP, "bench", "--device", "cuda", "-n", options.nranks, "--dtype", dtype, "--sizes", options.sizes,
                "--rounds", options.rounds, *(["--algorithm", options.algorithm] if options.algorithm else []),
                "--json", path, *more]
     print(f"== {name}", flush=True)
     path.unlink(missing_ok=True)
-    done = subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL)
+    bound = {"ONEHOP_MAX_BLOCKS": str(max_blocks)} if max_blocks else {}
+    done = subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL,
+                          env={**os.environ, **bound})
     if not path.exists():
         print(f"== {name} FAILED: exit status {done.returncode}", flush=True)
         return None
-    return {"name": name, "failed": done.returncode != 0, **json.loads(path.read_text())}
+    return {"name": name, "failed": done.returncode != 0, "max_blocks": max_blocks, **json.loads(path.read_text())}
 
 
 def find_torch():
@@ -98,7 +104,7 @@ def merge(runs, found):
     for one in found["results"]:
         times.setdefault((one["bytes"], one["dtype"], one["neighbour_bytes"]), {})[one["peer"]] = one["time_us"]
     for one in runs:
-        for row in one["results"] if one["mode"] == "graph" else ():
+        for row in one["results"] if one["mode"] == "graph" and not one.get("max_blocks") else ():
             row["peers"].update(times.get((row["bytes"], row["dtype"], one["neighbour_bytes"]), {}))
         one["torch_version"] = found["torch"]
 
@@ -122,7 +128,7 @@ def table(found):
 
 def write(runs, options, path):
     """The first run, with all runs beside it: who knows the schema finds one run where it belongs."""
-    first = {key: value for key, value in runs[0].items() if key not in ("name", "failed")}
+    first = {key: value for key, value in runs[0].items() if key not in ("name", "failed", "max_blocks")}
     whole = {**first, "seconds": options.seconds, "runs": runs}
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     print(f"results: {path}")
@@ -135,6 +141,7 @@ def arguments():
     parser.add_argument("--dtypes", default=",".join(DTYPES))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--neighbour", default=NEIGHBOUR, help="bytes that the neighbour reads and writes (default 64M)")
+    parser.add_argument("--blocks", default=BLOCKS, help="bounds on the blocks of a kernel (default 4 ... 132)")
     parser.add_argument("--algorithm", help="force an algorithm")
     parser.add_argument("--quick", action="store_true", help="only graphs, without a neighbour")
     parser.add_argument("--no-nccl", action="store_true", help="do not measure NCCL")

@@ -29,6 +29,7 @@ END = "<!-- End of what `make report` makes. -->\n"
 BANDWIDTH = {2: 353e3, 3: 350e3, 4: 347e3}
 GUESSED = {3}  # was not measured: it lies between the others
 NARROW = 1.05  # a lead that another day may undo
+BLOCKS_FROM = 512 << 10  # bytes
 
 # Who is compared, as the tables call them, and the colours of the plots. Others are shown by their own names.
 PEERS = {
@@ -76,11 +77,12 @@ class Run:
         self.dtype = found["results"][0]["dtype"]
         self.graphs = found["mode"] == "graph"
         self.neighbour = found["neighbour_bytes"] > 0
+        self.max_blocks = found.get("max_blocks", 0)  # 0: no bound
         self.rows = {in_place: {row["bytes"]: row for row in found["results"] if row["in_place"] == in_place}
                      for in_place in (False, True)}
         self.sizes = sorted(self.rows[False])
         measured = {name for row in found["results"] for name in row["peers"]}
-        alike = self.graphs and not self.neighbour and self.dtype == "bfloat16"
+        alike = self.graphs and not self.neighbour and self.dtype == "bfloat16" and self.max_blocks == 0
         self.separate = {name: times for name, times in separate.items() if alike and name not in measured}
         self.peers = sorted(measured | set(self.separate), key=[*PEERS, *measured, *separate].index)
 
@@ -156,6 +158,13 @@ def table_rest(run, neighbour, calls):
     return table(columns, run.sizes)
 
 
+def table_blocks(run, bounded):
+    """Onehop with fewer blocks, from the size on from which that is asked for."""
+    columns = [("bytes", human), *((f"{each.max_blocks} blocks", lambda nbytes, each=each: us(each.time(nbytes)))
+                                   for each in bounded), ("no bound", lambda nbytes: us(run.time(nbytes)))]
+    return table(columns, [nbytes for nbytes in run.sizes if nbytes >= BLOCKS_FROM])
+
+
 def compare(runs, wanted):
     """All peers and sizes, in every run and place, whose lead of Onehop is wanted: one line for each peer and place."""
     lines = []
@@ -193,7 +202,7 @@ def pick(runs, **wanted):
 def section(path):
     """All that is said of one file."""
     runs = read_runs(path)
-    alone = pick(runs, dtype="bfloat16", graphs=True, neighbour=False)
+    alone = pick(runs, dtype="bfloat16", graphs=True, neighbour=False, max_blocks=0)
     if alone is None:
         sys.exit(f"bench/report.py: {path} has no run of bfloat16 in graphs")
     about = alone.found
@@ -209,6 +218,10 @@ def section(path):
                   "and for more.", ""]
     lines += [*table_rest(alone, pick(runs, dtype="bfloat16", graphs=True, neighbour=True),
                           pick(runs, dtype="bfloat16", graphs=False)), ""]
+    bounded = [run for run in runs if run.max_blocks > 0]
+    if bounded:
+        lines += ["With a bound on the blocks of a kernel (`max_blocks`), out of place:", "",
+                  *table_blocks(alone, bounded), ""]
     return [*lines, *where_we_lose(runs), ""]
 
 
@@ -267,7 +280,7 @@ def draw(path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    runs = [run for run in read_runs(path) if run.graphs and run.dtype == "bfloat16"]
+    runs = [run for run in read_runs(path) if run.graphs and run.dtype == "bfloat16" and run.max_blocks == 0]
     about = runs[0].found
     known = limit_us(about["nranks"], 0) is not None
     figure, axes = pyplot.subplots(len(runs), 1 + known, figsize=(7 * (1 + known), 5 * len(runs)), squeeze=False,

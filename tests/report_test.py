@@ -79,6 +79,15 @@ class Report(unittest.TestCase):
         self.assertIn("- SGLang v2 *, bfloat16, graphs, out of place: 4 KiB (0.75x)\n", text)
         self.assertNotIn("SGLang v2 *, bfloat16, graphs, neighbour", text)
 
+    def test_bounds_on_blocks(self):
+        plenty = copy.deepcopy(ALONE)
+        plenty["results"] += [row(512 * KIB, False, 5.0), row(512 * KIB, True, 5.5)]
+        few = {**copy.deepcopy(plenty), "name": "bfloat16, graphs, at most 8 blocks", "max_blocks": 8}
+        few["results"][4]["time_us"] = 6.25
+        text = write([plenty, few])
+        self.assertIn("| bytes | 8 blocks | no bound |\n| --- | --- | --- |\n| 512 KiB | 6.25 | 5.00 |\n\n", text)
+        self.assertNotIn("blocks |", write([plenty]))
+
     def test_three_gpus(self):
         run = copy.deepcopy(ALONE)
         run["nranks"] = 3
