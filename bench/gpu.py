@@ -3,8 +3,9 @@
 """Times all-reduces on the GPUs of this machine, beside NCCL and PyTorch's, with what `make build-gpu` built.
 
 Runs `onehop bench` for bfloat16 and float32: in CUDA graphs beside NCCL, the same with a busy neighbour between the
-operations, and call by call; and for the first of these types with bounds on the blocks of a kernel. Writes all of it to bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1",
-whose list `runs` holds the files of the single runs), and prints tables; report.py makes those of README.md of it.
+operations, and call by call; and for the first of these types with bounds on the blocks of a kernel. Writes all of it
+to bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1", whose list `runs` holds the files of the single
+runs), and prints tables; report.py makes those of README.md of it.
 Where there is PyTorch, torch_peers.py measures its all-reduces right after; they come among the `peers` of these runs.
 """
 
