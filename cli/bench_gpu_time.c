@@ -13,6 +13,7 @@
 #include "bench_gpu.h"
 #include "data.h"
 #include "device.h"
+#include "samples.h"
 
 enum {
     PAIRS = GPU_BENCH_PAIRS,
@@ -111,18 +112,13 @@ bool gpu_bench_verify(gpu_bench_t *bench, const gpu_subject_t *s, uint64_t seed,
 
 /* ---- time ---- */
 
-static int ascending(const void *a, const void *b) {
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 /* The samples of the slowest rank, in order; then their median and their 99th percentile. */
 static bool sum_up(gpu_bench_t *bench, double *median, double *p99) {
     int rounds = bench->options->rounds;
     double *samples = bench->samples;
     if (!rank_all_reduce_host(bench->control, samples, (size_t)rounds, ONEHOP_FLOAT64, ONEHOP_MAX)) return false;
-    qsort(samples, (size_t)rounds, sizeof *samples, ascending);
-    *median = rounds % 2 == 1 ? samples[rounds / 2] : (samples[rounds / 2 - 1] + samples[rounds / 2]) / 2;
+    samples_sort(samples, rounds);
+    *median = samples_median(samples, rounds);
     *p99 = samples[(int)ceil(0.99 * rounds) - 1];
     return true;
 }

@@ -7,20 +7,17 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bench.h"
+#include "clock.h"
 #include "data.h"
 #include "device.h"
+#include "samples.h"
 
 enum { SAMPLES_MAX = 10000, SAMPLES_MIN = 5, WARMUP_MAX = 1 << 20 };
 static const double batch_us = 100, series_us = 50e3, warmup_part = 0.2;
 
-static double now_us(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return 1e6 * (double)now.tv_sec + 1e-3 * (double)now.tv_nsec;
-}
+static double now_us(void) { return 1e-3 * (double)now_ns(); }
 
 static bool run_once(rank_t *rank, const bench_call_t *c) {
     return rank_try(rank, onehop_all_reduce(c->send, c->recv, c->count, c->dtype, c->op, rank->comm, NULL));
@@ -56,11 +53,6 @@ static bool warm_up(rank_t *rank, const bench_call_t *call, int warmup, double u
 
 static int clamp(double value, int low, int high) { return value < low ? low : value > high ? high : (int)value; }
 
-static int ascending(const void *a, const void *b) {
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 /* The value that a share of `quantile` of the samples does not exceed. */
 static double quantile_of(const double *sorted, int count, double quantile) {
     return sorted[clamp(ceil(quantile * count) - 1, 0, count - 1)];
@@ -90,7 +82,7 @@ static bool median_of_batches(rank_t *rank, const bench_call_t *call, const seri
         s->samples[i] /= s->batch;
     }
     if (!max_over_ranks(rank, s->samples, s->batches)) return false;
-    qsort(s->samples, (size_t)s->batches, sizeof *s->samples, ascending);
+    samples_sort(s->samples, s->batches);
     *out = quantile_of(s->samples, s->batches, 0.5);
     return true;
 }
@@ -106,7 +98,7 @@ static bool p99_of_singles(rank_t *rank, const bench_call_t *call, const series_
         last = now;
     }
     if (!max_over_ranks(rank, s->samples, s->singles)) return false;
-    qsort(s->samples, (size_t)s->singles, sizeof *s->samples, ascending);
+    samples_sort(s->samples, s->singles);
     *out = quantile_of(s->samples, s->singles, 0.99);
     return true;
 }

@@ -11,9 +11,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "check.h"
+#include "clock.h"
 #include "commands.h"
 #include "data.h"
 #include "device.h"
@@ -28,12 +28,6 @@ enum {
     ALL = 1000,   /* no type and no operation */
     CAPTURED = 4, /* on a GPU, one case of so many that are drawn runs in a graph */
 };
-
-static int64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* A number below `bound`, the next of the run's sequence. */
 static uint64_t draw(check_run_t *run, uint64_t bound) {

@@ -14,9 +14,9 @@
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "commands.h"
 #include "parse.h"
 #include "say.h"
@@ -41,12 +41,6 @@ typedef struct launch {
     int64_t deadline_ms; /* of the phase */
     int status;          /* the exit status: that of the first failure */
 } launch_t;
-
-static int64_t now_ms(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 /* A line of our own: it waits its turn, so as not to break into a rank's. */
 __attribute__((format(printf, 2, 3))) static void tell(launch_t *launch, const char *format, ...) {

@@ -18,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "device.h"
 #include "say.h"
 
@@ -92,12 +93,6 @@ static bool meet(rank_t *self) {
 }
 
 bool rank_meet(rank_t *self) { return !self->threads || meet(self); }
-
-static int64_t now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* A GPU is opened first, if it is known which. */
 static bool start_clock(rank_t *self, int gpu) {
@@ -194,8 +189,6 @@ typedef struct crew {
     int signal;
     pid_t killed_pid;
 } crew_t;
-
-static int64_t now_ms(void) { return now_ns() / 1000000; }
 
 _Noreturn static void be_rank(rank_t *self, const crew_t *crew, const ranks_t *ranks, onehop_config_t config,
                               rank_fn body, void *ctx) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
 #include "commands.h"
 #include "data.h"
 #include "machine.h"
@@ -19,6 +20,8 @@ enum {
     GPU_RANKS = 8,     /* most that the library takes */
     LARGEST = 1 << 30, /* the library's tables end there */
 };
+
+int tune_wanted(int count) { return count > 0 ? count : 1; }
 
 /* ---- what is said ---- */
 
@@ -85,13 +88,11 @@ typedef struct tune_target {
     char why[TUNE_WHY];
 } tune_target_t;
 
-static int one_at_least(int count) { return count > 0 ? count : 1; }
-
 static bool run_all(const tune_options_t *options, tune_found_t *found) {
-    int64_t end_ns = tune_now_ns() + (int64_t)(options->seconds * 1e9);
-    int runs = one_at_least(options->nranks.count);
+    int64_t end_ns = now_ns() + (int64_t)(options->seconds * 1e9);
+    int runs = tune_wanted(options->nranks.count);
     for (int i = 0; i < runs; i++) {
-        int64_t now = tune_now_ns();
+        int64_t now = now_ns();
         tune_run_t run = {options, now + (end_ns > now ? (end_ns - now) / (runs - i) : 0), found};
         ranks_t ranks = options->ranks;
         ranks.nranks = options->nranks.count > 0 ? options->nranks.values[i] : 0; /* 0: a launcher knows */
@@ -120,8 +121,8 @@ static bool tell_all(const tune_options_t *options, const tune_target_t *target,
 }
 
 static int tune(const tune_options_t *options, const tune_target_t *target) {
-    int on_gpus = one_at_least(options->dtypes.count) * one_at_least(options->max_blocks.count);
-    int room = one_at_least(options->nranks.count) * (on_gpus > TUNE_HOST_TABLES ? on_gpus : TUNE_HOST_TABLES);
+    int on_gpus = tune_wanted(options->dtypes.count) * tune_wanted(options->max_blocks.count);
+    int room = tune_wanted(options->nranks.count) * (on_gpus > TUNE_HOST_TABLES ? on_gpus : TUNE_HOST_TABLES);
     size_t bytes = sizeof(tune_found_t) + sizeof(tune_table_t) * (size_t)room;
     tune_found_t *found = shared_alloc(bytes);
     if (found == NULL) {

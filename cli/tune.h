@@ -42,6 +42,9 @@ typedef struct tune_options {
     const char *output;
 } tune_options_t;
 
+/* How many a list of the options asks for: an empty one for what is usual, one. */
+int tune_wanted(int count);
+
 /* ---- shapes ---- */
 
 typedef struct tune_shape {
@@ -139,8 +142,6 @@ bool tune_explain(tune_team_t *team, size_t bytes, onehop_choice_t *choice);
 /* On rank 0: measures the shapes until `end_ns`, and fills in the table below its key. */
 bool tune_search(rank_t *rank, tune_team_t *team, const sizes_t *sizes, tune_shapes_t *shapes, int64_t end_ns,
                  tune_table_t *table);
-
-int64_t tune_now_ns(void);
 
 /* ---- the file ---- */
 

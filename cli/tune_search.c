@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "clock.h"
+#include "samples.h"
 #include "say.h"
 #include "tune.h"
 #include "tune_choose.h"
@@ -60,7 +62,7 @@ static tune_shape_t shape_at(const search_t *s, int shape) {
 
 static cell_t *cell(const search_t *s, int shape, int size) { return &s->cells[shape * s->sizes->count + size]; }
 
-static bool is_late(const search_t *s) { return tune_now_ns() >= s->end_ns; }
+static bool is_late(const search_t *s) { return now_ns() >= s->end_ns; }
 
 static int placement_index(search_t *s, const char *name) {
     for (int i = 0; i < s->nplacements; i++) {
@@ -230,11 +232,6 @@ static bool repeat_the_best(search_t *s) {
 
 /* ---- the table ---- */
 
-static int ascending(const void *a, const void *b) {
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 /* What counts of one kind of launch at one size; the first samples were a reason to repeat, and say too little then. */
 typedef struct evidence {
     int count;
@@ -261,8 +258,8 @@ static tune_point_t sum_up(evidence_t *evidence) {
     int n = evidence->count;
     double *us = evidence->us;
     if (n == 0) return (tune_point_t){0};
-    qsort(us, (size_t)n, sizeof *us, ascending);
-    double median = n % 2 == 1 ? us[n / 2] : (us[n / 2 - 1] + us[n / 2]) / 2;
+    samples_sort(us, n);
+    double median = samples_median(us, n);
     return (tune_point_t){.us = median, .noise = (us[n - 1] - us[0]) / 2 / median};
 }
 
@@ -329,7 +326,7 @@ static void fill_table(search_t *s, tune_point_t *points) {
 }
 
 static bool search(search_t *s, int64_t end_ns) {
-    int64_t now = tune_now_ns();
+    int64_t now = now_ns();
     s->end_ns = now + (int64_t)(first_part * (double)(end_ns - now));
     if (!measure_all_once(s)) return false;
     s->end_ns = end_ns;

@@ -5,9 +5,9 @@
  */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "bench_gpu.h"
+#include "clock.h"
 #include "data.h"
 #include "device.h"
 #include "memory.h"
@@ -28,12 +28,6 @@ struct tune_team {
     void *send, *recv; /* on hosts; if they are registered, the branch's own */
     uint64_t seed;
 };
-
-int64_t tune_now_ns(void) {
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
 
 /* ---- memory ---- */
 
@@ -223,7 +217,7 @@ static bool fits_device(rank_t *rank, const tune_options_t *o) {
 
 static bool tune_hosts(tune_team_t *team, const tune_run_t *run) {
     for (int registered = 0; registered < TUNE_HOST_TABLES; registered++) {
-        int64_t now = tune_now_ns();
+        int64_t now = now_ns();
         team->bench.registered = registered;
         if (!make_table(team, now + (run->end_ns - now) / (TUNE_HOST_TABLES - registered), run->found)) return false;
     }
@@ -232,12 +226,11 @@ static bool tune_hosts(tune_team_t *team, const tune_run_t *run) {
 
 static bool tune_gpus(tune_team_t *team, const tune_run_t *run) {
     const tune_options_t *o = run->options;
-    int ndtypes = o->dtypes.count > 0 ? o->dtypes.count : 1,
-        nbounds = o->max_blocks.count > 0 ? o->max_blocks.count : 1;
+    int ndtypes = tune_wanted(o->dtypes.count), nbounds = tune_wanted(o->max_blocks.count);
     if (!o->dry_run && !gpu_bench_open(&team->gpu, team->rank, &team->bench)) return false;
     bool good = true;
     for (int i = 0; i < ndtypes * nbounds && good; i++) {
-        int64_t now = tune_now_ns();
+        int64_t now = now_ns();
         team->bench.dtype = o->dtypes.count > 0 ? o->dtypes.values[i / nbounds] : ONEHOP_BFLOAT16;
         team->max_blocks = o->max_blocks.count > 0 ? o->max_blocks.values[i % nbounds] : 0;
         good = make_table(team, now + (run->end_ns - now) / (ndtypes * nbounds - i), run->found);

@@ -35,7 +35,7 @@ struct tune_team {
 
 static tune_team_t *here; /* whose clock it is */
 
-int64_t tune_now_ns(void) { return here->now_ns; }
+int64_t now_ns(void) { return here->now_ns; }
 void progress_show(const char *format, ...) { (void)format; }
 void tune_key_text(const tune_key_t *key, char text[TUNE_KEY_TEXT]) {
     snprintf(text, TUNE_KEY_TEXT, "%d", key->nranks);

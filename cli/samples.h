@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Times that were measured several times over. */
+#ifndef CLI_SAMPLES_H
+#define CLI_SAMPLES_H
+
+void samples_sort(double *samples, int count);
+
+/* Of sorted samples, one at least: the one in the middle, or between the two there. */
+double samples_median(const double *sorted, int count);
+
+#endif
