@@ -65,12 +65,16 @@ __shared__ oh_u32 oh_reason_peer, oh_reason_kind;
 
 enum { OH_NO_REASON = 99 }; /* the communicator was broken by others */
 
+OH_DEVICE unsigned char *oh_counter(const oh_kernel_args_t &a) {
+    return a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
+}
+
 /*
  * What one warp of a block, the same in every launch, does beside its work or instead of it. First it looks up where
  * the team stands; the others learn of that from it.
  */
 OH_DEVICE oh_start_t oh_look_up(const oh_kernel_args_t &a) {
-    const unsigned char *counter = a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
+    const unsigned char *counter = oh_counter(a);
     const oh_u64 steps = oh_ld_relaxed_gpu_u64(counter), operations = oh_ld_relaxed_gpu_u64(counter + 8);
     oh_reason_kind = OH_NO_REASON;
     return oh_start_t{(oh_u32)steps, (oh_u32)(steps >> 32), operations + 1, true};
@@ -78,7 +82,7 @@ OH_DEVICE oh_start_t oh_look_up(const oh_kernel_args_t &a) {
 
 /* Then it publishes how many rows of the rings, and how many barriers, the launch takes. */
 OH_DEVICE void oh_publish(const oh_kernel_args_t &a, const oh_start_t &now, oh_u32 rows, oh_u32 barriers) {
-    unsigned char *counter = a.workspace[OH_RANK] + blockIdx.x * OH_COUNTER;
+    unsigned char *counter = oh_counter(a);
     __syncwarp(); /* all lanes have read */
     if (threadIdx.x % 32 != 0) return;
     oh_st_relaxed_gpu_u64(counter, (now.rows + rows) | (oh_u64)(now.barriers + barriers) << 32);
