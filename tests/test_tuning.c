@@ -403,18 +403,17 @@ static void test_tables_for_gpus(void **state) {
         {{NULL, OH_NVLINK, 4, 0, 0}, ONEHOP_FLOAT32, 0},
         {{"A", OH_PCIE, 4, 0, 0}, ONEHOP_FLOAT32, 2},
         {{"A", OH_NVLINK, 2, 0, 0}, ONEHOP_FLOAT32, 3},
-        {{"A+", OH_PCIE, 4, 0, 0}, ONEHOP_FLOAT32, 9},
-        {{"B", OH_NVLINK, 4, 0, 7}, ONEHOP_UINT64, 1},    /* whatever type and bound, where there is but one */
-        {{"A", OH_NVLINK, 4, 0, 0}, ONEHOP_FLOAT16, 5},   /* the unbounded one */
-        {{"A", OH_NVLINK, 4, 0, 100}, ONEHOP_FLOAT16, 4}, /* the largest within the bound */
+        {{"A+", OH_PCIE, 4, 0, 8}, ONEHOP_FLOAT32, 9},
+        {{"B", OH_NVLINK, 4, 0, 0}, ONEHOP_UINT64, 1}, /* the only type that has a table */
+        {{"B", OH_NVLINK, 4, 0, 7}, ONEHOP_FLOAT32, 0},
+        {{"A", OH_NVLINK, 4, 0, 0}, ONEHOP_FLOAT16, 5},
         {{"A", OH_NVLINK, 4, 0, 32}, ONEHOP_FLOAT16, 4},
-        {{"A", OH_NVLINK, 4, 0, 31}, ONEHOP_FLOAT16, 8},
-        {{"A", OH_NVLINK, 4, 0, 7}, ONEHOP_FLOAT16, 5}, /* none within: the unbounded one, clipped */
-        {{"A", OH_NVLINK, 4, 0, 0}, ONEHOP_INT8, 7},    /* none unbounded: the largest */
-        {{"A", OH_NVLINK, 4, 0, 63}, ONEHOP_INT8, 6},
-        {{"A", OH_NVLINK, 4, 0, 15}, ONEHOP_INT8, 6},    /* the nearest, clipped */
-        {{"A", OH_NVLINK, 4, 0, 0}, ONEHOP_BFLOAT16, 5}, /* the first type that has tables */
-        {{"A", OH_NVLINK, 4, 0, 9}, ONEHOP_BFLOAT16, 8},
+        {{"A", OH_NVLINK, 4, 0, 8}, ONEHOP_FLOAT16, 8},
+        {{"A", OH_NVLINK, 4, 0, 31}, ONEHOP_FLOAT16, 0}, /* near, but not the bound */
+        {{"A", OH_NVLINK, 4, 0, 33}, ONEHOP_FLOAT16, 0},
+        {{"A", OH_NVLINK, 4, 0, 64}, ONEHOP_INT8, 7},
+        {{"A", OH_NVLINK, 4, 0, 0}, ONEHOP_INT8, 5}, /* the first type with a table for this bound */
+        {{"A", OH_NVLINK, 4, 0, 16}, ONEHOP_BFLOAT16, 6},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int number = found_in(tuned, sizeof tuned / sizeof *tuned, &cases[i].place, cases[i].dtype);
@@ -505,6 +504,7 @@ static void test_in_force_on_gpus(void **state) {
     oh_device_table_t built_in;
     oh_gpu_place_t place = {"NVIDIA H200", OH_NVLINK, 4, 132, 0}, pcie = {"NVIDIA H200", OH_PCIE, 4, 132, 0};
     oh_gpu_place_t other = {"NVIDIA FOO", OH_NVLINK, 2, 80, 0}, mixed = {NULL, OH_PCIE, 2, 80, 0};
+    oh_gpu_place_t narrow = {"NVIDIA H200", OH_NVLINK, 4, 32, 32};
     oh_config_t config = config_for(4, OH_TUNING_BUILT_IN, "");
     expect_gpus(&config, &place, h200, h200);
     assert_int_equal(oh_tuning_for_gpus(&config, &place, tuning), ONEHOP_SUCCESS);
@@ -514,6 +514,7 @@ static void test_in_force_on_gpus(void **state) {
     expect_gpus(&config, &pcie, "model: there is no table for NVIDIA H200 over pcie", "model");
     expect_gpus(&config, &other, "model: there is no table for NVIDIA FOO over nvlink", "model");
     expect_gpus(&config, &mixed, "model: the GPUs differ", "model");
+    expect_gpus(&config, &narrow, "model: the built-in table for NVIDIA H200 is for 132 blocks, not 32", "model");
     config.tuning = OH_TUNING_MODEL;
     expect_gpus(&config, &place, "model: the configuration asks for it", "model");
 

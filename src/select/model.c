@@ -5,9 +5,9 @@
  *     one-shot   1.46 us + S (n-1) / BW
  *     two-shot   2.16 us + 2 S (n-1) / n / BW
  *
- * (the constants were measured on H200: one hand-over, and two). Where both are equal the algorithm changes. Between
- * two GPUs both send as much, and one-shot is ahead until it needs a second step, for which it must wait: two-shot has
- * several steps under way at once.
+ * (the constants were measured on H200: one hand-over, and two). Where both are equal the algorithm changes. A few
+ * blocks send less than the wire could take. Between two GPUs both algorithms send as much, and one-shot is ahead until
+ * it needs a second step, for which it must wait: two-shot has several steps under way at once.
  *
  * Small blocks start and meet sooner: so threads, and then packets a thread, are the fewest with which all blocks
  * together take the whole message in one step.
@@ -21,6 +21,7 @@
 
 static const double second_hand_over_us = 2.16 - 1.46;
 static const double bytes_in_us[OH_LINKS] = {[OH_PCIE] = 25e3, [OH_NVLINK] = 347e3};
+static const double block_bytes_in_us = 20e3;
 
 /* No measured table has a step of a two-shot's block with fewer packets. */
 enum { TWO_SHOT_STEP_MIN = 512 };
@@ -44,10 +45,10 @@ static size_t grid_bytes(int nranks, int blocks, oh_device_algorithm_t algorithm
 }
 
 static size_t two_shot_from(int nranks, int blocks, oh_links_t links) {
-    const double n = nranks;
+    const double n = nranks, of_blocks = blocks * block_bytes_in_us, of_wires = bytes_in_us[links];
     if (nranks == 1) return SIZE_MAX;
     if (nranks == 2) return grid_bytes(nranks, blocks, OH_ONE_SHOT_PUSH, usable_shapes(nranks) - 1) + 1;
-    return (size_t)(second_hand_over_us * bytes_in_us[links] / ((n - 1) * (1 - 2 / n)));
+    return (size_t)(second_hand_over_us * (of_blocks < of_wires ? of_blocks : of_wires) / ((n - 1) * (1 - 2 / n)));
 }
 
 /* Rows for messages of `from` bytes to less than `until`. The last shape takes what fits no step, in several. */

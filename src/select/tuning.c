@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "select/tuning.h"
 
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -20,26 +19,21 @@ const oh_host_table_t *oh_tuning_find_hosts(const oh_tuning_file_t *file, int nr
     return NULL;
 }
 
-/* The larger, the better: the closest bound from below, then none at all, then the closest from above. */
-static int nearness(int max_blocks, int bound) {
-    if (max_blocks == 0) return bound == 0 ? INT_MAX : 0;
-    return bound == 0 || max_blocks <= bound ? max_blocks : -max_blocks;
-}
-
-/* A type without a table takes those of the first type that has one. */
+/*
+ * A table for more blocks would take several steps where another shape takes one, and one for fewer leaves blocks idle:
+ * so the bound is the same or there is none. A type without a table takes that of the first type that has one.
+ */
 const oh_device_table_t *oh_tuning_find_gpus(const oh_tuning_file_t *file, const oh_gpu_place_t *place,
                                              onehop_dtype_t dtype) {
-    const oh_tuned_gpus_t *best = NULL, *first = NULL;
+    const oh_device_table_t *first = NULL;
     for (int i = 0; i < file->ngpus && place->gpu != NULL; i++) {
         const oh_tuned_gpus_t *t = &file->gpus[i];
         if (strcmp(t->gpu, place->gpu) != 0 || t->links != place->links || t->nranks != place->nranks) continue;
-        if (first == NULL) first = t;
-        if (t->dtype != dtype) continue;
-        if (best == NULL || nearness(t->max_blocks, place->max_blocks) > nearness(best->max_blocks, place->max_blocks))
-            best = t;
+        if (t->max_blocks != place->max_blocks) continue;
+        if (t->dtype == dtype) return &t->table;
+        if (first == NULL) first = &t->table;
     }
-    if (best == NULL && first != NULL) return oh_tuning_find_gpus(file, place, first->dtype);
-    return best != NULL ? &best->table : NULL;
+    return first;
 }
 
 /* ---- what is in force ---- */
@@ -90,19 +84,21 @@ onehop_result_t oh_tuning_for_hosts(const oh_config_t *config, oh_host_tuning_t 
 /* The table where no file has one, and what to say of it. */
 static void find_without_file(const oh_config_t *config, const oh_gpu_place_t *place, oh_device_table_t *out,
                               char text[OH_TUNING_TEXT]) {
-    bool wanted = config->tuning != OH_TUNING_MODEL;
-    if (wanted && place->gpu != NULL && oh_built_in_gpus(place->gpu, place->links, place->nranks, out)) {
-        snprintf(text, OH_TUNING_TEXT, "%s", out->name);
-        return;
-    }
+    oh_device_table_t built_in;
     oh_model_gpus(place->nranks, place->blocks, place->links, out);
-    if (!wanted) {
+    if (config->tuning == OH_TUNING_MODEL) {
         snprintf(text, OH_TUNING_TEXT, "model: the configuration asks for it");
     } else if (place->gpu == NULL) {
         snprintf(text, OH_TUNING_TEXT, "model: the GPUs differ");
-    } else {
+    } else if (!oh_built_in_gpus(place->gpu, place->links, place->nranks, &built_in)) {
         snprintf(text, OH_TUNING_TEXT, "model: there is no table for %s over %s", place->gpu,
                  oh_links_name(place->links));
+    } else if (built_in.rows[0].blocks > place->blocks) {
+        snprintf(text, OH_TUNING_TEXT, "model: the %s is for %d blocks, not %d", built_in.name, built_in.rows[0].blocks,
+                 place->blocks);
+    } else {
+        *out = built_in;
+        snprintf(text, OH_TUNING_TEXT, "%s", built_in.name);
     }
 }
 

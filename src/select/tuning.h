@@ -30,7 +30,7 @@ typedef struct oh_gpu_place {
     oh_links_t links;
     int nranks;
     int blocks;     /* most of a launch */
-    int max_blocks; /* the bound of the configuration; 0: none */
+    int max_blocks; /* the bound of the configuration; 0: none that counts */
 } oh_gpu_place_t;
 
 /* A file that was named and is refused makes these fail; one in the usual place is left aside, and the text says why.

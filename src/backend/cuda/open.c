@@ -105,10 +105,11 @@ static onehop_result_t meet_gpus(oh_gpu_backend_t *gpu, const oh_patience_t *pat
 
 static onehop_result_t find_tables(oh_gpu_backend_t *gpu, const oh_patience_t *patience) {
     const oh_device_question_t question = oh_gpu_question(gpu, 0, ONEHOP_FLOAT32, ONEHOP_SUM);
+    const int bound = gpu->config.max_blocks;
     oh_gpu_place_t place = {.gpu = oh_gpu_name(gpu->gpus, gpu->nranks),
                             .nranks = gpu->nranks,
                             .blocks = oh_device_blocks_max(&question),
-                            .max_blocks = gpu->config.max_blocks};
+                            .max_blocks = bound < gpu->sizes.teams ? bound : 0};
     OH_TRY(oh_gpu_find_links(&gpu->cuda, gpu->device, gpu->bootstrap, patience, gpu->gpus, &gpu->links));
     place.links = gpu->links;
     onehop_result_t mine = gpu->rank == 0 ? oh_tuning_for_gpus(&gpu->config, &place, &gpu->tuning) : ONEHOP_SUCCESS;
