@@ -2,17 +2,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """Times all-reduces on the GPUs of this machine, beside NCCL and PyTorch's, with what `make build-gpu` built.
 
-Runs `onehop bench` for bfloat16 and float32: in CUDA graphs beside NCCL, the same with a busy neighbour between the
-operations, and call by call; and for the first of these types with bounds on the blocks of a kernel. Writes all of it
-to bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1", whose list `runs` holds the files of the single
+Runs `onehop bench` for bfloat16, float32 and float16: in CUDA graphs beside NCCL, the same with a busy neighbour
+between the operations, and call by call; and for the first of these types call by call beside the neighbour, with
+registered buffers, with one element more, and with bounds on the blocks of a kernel. Writes all of it to
+bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1", whose list `runs` holds the files of the single
 runs), and prints tables; report.py makes those of README.md of it.
 Where there is PyTorch, torch_peers.py measures its all-reduces right after; they come among the `peers` of these runs.
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -24,7 +27,7 @@ from host_report import human, print_columns
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 ONEHOP = ROOT / "build-gpu/cli/onehop"
 SIZES = "4K,16K,64K,128K,192K,256K,384K,512K,640K,768K,896K,1M,2M,3M,4M,8M,16M,32M"
-DTYPES = ("bfloat16", "float32")
+DTYPES = {"bfloat16": 2, "float32": 4, "float16": 2}  # bytes of an element
 NEIGHBOUR = "64M"
 BLOCKS = "4,8,16,32,64,132"
 
@@ -48,32 +51,58 @@ def find_nccl():
     return None
 
 
+def size(text):
+    """Bytes, from a number with K, M, G or nothing behind it."""
+    found = re.fullmatch(r"(\d+)([KMG]?)", text)
+    if not found:
+        raise argparse.ArgumentTypeError(f"\"{text}\": expected bytes, with K, M or G behind the number or not")
+    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
+
+
+@dataclasses.dataclass
+class Wanted:
+    """A run of `onehop bench`."""
+
+    name: str
+    dtype: str
+    arguments: list = dataclasses.field(default_factory=list)
+    max_blocks: int = 0  # 0: no bound
+    extra_bytes: int = 0  # on top of each size
+
+
 def plan(options):
-    """The runs: a name, the type, the arguments, and the bound on blocks of each; 0: none."""
-    dtypes = options.dtypes.split(",")
-    for dtype in dtypes:
-        yield f"{dtype}, graphs", dtype, options.peers, 0
+    neighbour, calls = ["--neighbour", options.neighbour], ["--mode", "eager"]
+    for dtype in options.dtypes:
+        yield Wanted(f"{dtype}, graphs", dtype, options.peers)
         if not options.quick:
-            yield f"{dtype}, graphs, neighbour", dtype, [*options.peers, "--neighbour", options.neighbour], 0
-            yield f"{dtype}, calls", dtype, ["--mode", "eager"], 0
-    for blocks in [] if options.quick or not options.blocks else map(int, options.blocks.split(",")):
-        yield f"{dtypes[0]}, graphs, at most {blocks} blocks", dtypes[0], [], blocks
+            yield Wanted(f"{dtype}, graphs, neighbour", dtype, [*options.peers, *neighbour])
+            yield Wanted(f"{dtype}, calls", dtype, calls)
+    if options.quick:
+        return
+    first = options.dtypes[0]
+    yield Wanted(f"{first}, calls, neighbour", first, [*calls, *neighbour])
+    yield Wanted(f"{first}, graphs, registered", first, ["--registered"])
+    yield Wanted(f"{first}, graphs, one element more", first, extra_bytes=DTYPES[first])
+    for blocks in options.blocks:
+        yield Wanted(f"{first}, graphs, at most {blocks} blocks", first, max_blocks=blocks)
 
 
-def run(name, dtype, more, max_blocks, options, folder):
+def run(wanted, options, folder):
     path = pathlib.Path(folder) / "bench.json"
-    command = [ONEHOP, "bench", "--device", "cuda", "-n", options.nranks, "--dtype", dtype, "--sizes", options.sizes,
+    sizes = ",".join(str(nbytes + wanted.extra_bytes) for nbytes in options.sizes)
+    command = [ONEHOP, "bench", "--device", "cuda", "-n", options.nranks, "--dtype", wanted.dtype, "--sizes", sizes,
                "--rounds", options.rounds, *(["--algorithm", options.algorithm] if options.algorithm else []),
-               "--json", path, *more]
-    print(f"== {name}", flush=True)
+               "--json", path, *wanted.arguments]
+    print(f"== {wanted.name}", flush=True)
     path.unlink(missing_ok=True)
-    bound = {"ONEHOP_MAX_BLOCKS": str(max_blocks)} if max_blocks else {}
+    bound = {"ONEHOP_MAX_BLOCKS": str(wanted.max_blocks)} if wanted.max_blocks else {}
     done = subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL,
                           env={**os.environ, **bound})
     if not path.exists():
-        print(f"== {name} FAILED: exit status {done.returncode}", flush=True)
+        print(f"== {wanted.name} FAILED: exit status {done.returncode}", flush=True)
         return None
-    return {"name": name, "failed": done.returncode != 0, "max_blocks": max_blocks, **json.loads(path.read_text())}
+    return {"name": wanted.name, "failed": done.returncode != 0, "max_blocks": wanted.max_blocks,
+            "extra_bytes": wanted.extra_bytes, **json.loads(path.read_text())}
 
 
 def find_torch():
@@ -93,8 +122,8 @@ def run_torch(options, path):
         return None
     print("== PyTorch", flush=True)
     path.unlink(missing_ok=True)
-    command = [python, "-B", ROOT / "bench/torch_peers.py", "--nranks", options.nranks, "--sizes", options.sizes,
-               "--rounds", options.rounds, "--neighbour", 0 if options.quick else options.neighbour, "--output", path]
+    command = [python, "-B", ROOT / "bench/torch_peers.py", "--nranks", options.nranks, "--sizes",
+               ",".join(map(str, options.sizes)), "--rounds", options.rounds, "--neighbour", 0 if options.quick else options.neighbour, "--output", path]
     subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL)
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -106,7 +135,8 @@ def merge(runs, found):
         times.setdefault((one["bytes"], one["dtype"], one["neighbour_bytes"]), {})[one["peer"]] = one["time_us"]
     for one in runs:
         for row in one["results"] if one["mode"] == "graph" and not one.get("max_blocks") else ():
-            row["peers"].update(times.get((row["bytes"], row["dtype"], one["neighbour_bytes"]), {}))
+            if not row["registered"]:
+                row["peers"].update(times.get((row["bytes"], row["dtype"], one["neighbour_bytes"]), {}))
         one["torch_version"] = found["torch"]
 
 
@@ -129,26 +159,46 @@ def table(found):
 
 def write(runs, options, path):
     """The first run, with all runs beside it: who knows the schema finds one run where it belongs."""
-    first = {key: value for key, value in runs[0].items() if key not in ("name", "failed", "max_blocks")}
+    first = {key: value for key, value in runs[0].items() if key not in ("name", "failed", "max_blocks", "extra_bytes")}
     whole = {**first, "seconds": options.seconds, "runs": runs}
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     print(f"results: {path}")
 
 
-def arguments():
+def sizes_of(text):
+    return [size(word) for word in text.split(",")]
+
+
+def dtypes_of(text):
+    dtypes = text.split(",")
+    for dtype in dtypes:
+        if dtype not in DTYPES:
+            raise argparse.ArgumentTypeError(f"{dtype}: expected some of {', '.join(DTYPES)}")
+    return dtypes
+
+
+def blocks_of(text):
+    bounds = [size(word) for word in text.split(",") if word]
+    if 0 in bounds:
+        raise argparse.ArgumentTypeError("0: expected at least 1")
+    return bounds
+
+
+def arguments(words=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nranks", type=int, help="ranks, one a GPU (default: as many as there are)")
-    parser.add_argument("--sizes", default=SIZES, help="what to measure (default: 4K ... 32M)")
-    parser.add_argument("--dtypes", default=",".join(DTYPES))
+    parser.add_argument("--sizes", default=SIZES, type=sizes_of, help="what to measure (default: 4K ... 32M)")
+    parser.add_argument("--dtypes", default=",".join(DTYPES), type=dtypes_of, help=f"some of {', '.join(DTYPES)}")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--neighbour", default=NEIGHBOUR, help="bytes that the neighbour reads and writes (default 64M)")
-    parser.add_argument("--blocks", default=BLOCKS, help="bounds on the blocks of a kernel (default 4 ... 132)")
+    parser.add_argument("--blocks", default=BLOCKS, type=blocks_of,
+                        help="bounds on the blocks of a kernel (default 4 ... 132)")
     parser.add_argument("--algorithm", help="force an algorithm")
     parser.add_argument("--quick", action="store_true", help="only graphs, without a neighbour")
     parser.add_argument("--no-nccl", action="store_true", help="do not measure NCCL")
     parser.add_argument("--no-torch", action="store_true", help="do not measure PyTorch's")
     parser.add_argument("--nccl", help="NCCL's library (default: PyTorch's, else the system's)")
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     if not ONEHOP.exists():
         sys.exit(f"bench/gpu.py: {ONEHOP} is missing: run `make build-gpu` where there is a compiler")
     options.nranks = options.nranks or count_gpus()

@@ -77,12 +77,16 @@ class Run:
         self.dtype = found["results"][0]["dtype"]
         self.graphs = found["mode"] == "graph"
         self.neighbour = found["neighbour_bytes"] > 0
+        self.registered = found["results"][0]["registered"]
         self.max_blocks = found.get("max_blocks", 0)  # 0: no bound
-        self.rows = {in_place: {row["bytes"]: row for row in found["results"] if row["in_place"] == in_place}
+        self.extra_bytes = found.get("extra_bytes", 0)  # on top of the sizes that it stands for
+        self.plain = not self.registered and self.max_blocks == 0 and self.extra_bytes == 0
+        self.rows = {in_place: {row["bytes"] - self.extra_bytes: row for row in found["results"]
+                                if row["in_place"] == in_place}
                      for in_place in (False, True)}
         self.sizes = sorted(self.rows[False])
         measured = {name for row in found["results"] for name in row["peers"]}
-        alike = self.graphs and not self.neighbour and self.dtype == "bfloat16" and self.max_blocks == 0
+        alike = self.graphs and not self.neighbour and self.dtype == "bfloat16" and self.plain
         self.separate = {name: times for name, times in separate.items() if alike and name not in measured}
         self.peers = sorted(measured | set(self.separate), key=[*PEERS, *measured, *separate].index)
 
@@ -145,17 +149,22 @@ def table_alone(run):
     return table(columns, run.sizes)
 
 
-def table_rest(run, neighbour, calls):
-    """What belongs to the same sizes: in place, the algorithm, and the other runs that were made."""
-    columns = [("bytes", human), ("in place", lambda nbytes: us(run.time(nbytes, in_place=True)))]
+def table_rest(run, others):
+    """What belongs to the same sizes: in place, the algorithm, and other runs, by heading, where they were made."""
+    columns = [("bytes", human), ("algorithm", lambda nbytes: run.rows[False][nbytes]["algorithm"]),
+               ("in place", lambda nbytes: us(run.time(nbytes, in_place=True)))]
+    columns += [(heading, lambda nbytes, other=other: us(other.time(nbytes)))
+                for heading, other in others.items() if other is not None]
+    return table(columns, run.sizes)
+
+
+def table_neighbour(run, calls):
+    """The same beside a neighbour."""
+    columns = [("bytes", human), *peer_columns(run), ("Onehop", lambda nbytes: us(run.time(nbytes))),
+               ("in place", lambda nbytes: us(run.time(nbytes, in_place=True)))]
     if calls:
         columns += [("call by call", lambda nbytes: us(calls.time(nbytes)))]
-    columns += [("algorithm", lambda nbytes: run.rows[False][nbytes]["algorithm"])]
-    if neighbour:
-        beside = [*peer_columns(neighbour), ("Onehop", lambda nbytes: us(neighbour.time(nbytes))),
-                  ("faster than the best other", lambda nbytes: times(neighbour.lead(nbytes)))]
-        columns += [(f"neighbour: {heading}", cell) for heading, cell in beside]
-    return table(columns, run.sizes)
+    return table([*columns, ("faster than the best other", lambda nbytes: times(run.lead(nbytes)))], run.sizes)
 
 
 def table_blocks(run, bounded):
@@ -202,7 +211,8 @@ def pick(runs, **wanted):
 def section(path):
     """All that is said of one file."""
     runs = read_runs(path)
-    alone = pick(runs, dtype="bfloat16", graphs=True, neighbour=False, max_blocks=0)
+    bf16 = [run for run in runs if run.dtype == "bfloat16"]
+    alone = pick(bf16, graphs=True, neighbour=False, plain=True)
     if alone is None:
         sys.exit(f"bench/report.py: {path} has no run of bfloat16 in graphs")
     about = alone.found
@@ -216,8 +226,17 @@ def section(path):
     if alone.nranks in GUESSED:
         lines += [f"The rate in the limit was not measured for {alone.nranks} GPUs; it lies between those for fewer "
                   "and for more.", ""]
-    lines += [*table_rest(alone, pick(runs, dtype="bfloat16", graphs=True, neighbour=True),
-                          pick(runs, dtype="bfloat16", graphs=False)), ""]
+    lines += [*table_rest(alone, {
+        "registered": pick(bf16, registered=True),
+        "one element more": pick(bf16, extra_bytes=2),
+        "call by call": pick(bf16, graphs=False, neighbour=False),
+        "float16": pick(runs, dtype="float16", graphs=True, neighbour=False),
+        "float32": pick(runs, dtype="float32", graphs=True, neighbour=False),
+    }), ""]
+    neighbour = pick(bf16, graphs=True, neighbour=True)
+    if neighbour:
+        lines += ["With a neighbour:", "",
+                  *table_neighbour(neighbour, pick(bf16, graphs=False, neighbour=True)), ""]
     bounded = [run for run in runs if run.max_blocks > 0]
     if bounded:
         lines += ["With a bound on the blocks of a kernel (`max_blocks`), out of place:", "",
@@ -280,7 +299,7 @@ def draw(path):
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    runs = [run for run in read_runs(path) if run.graphs and run.dtype == "bfloat16" and run.max_blocks == 0]
+    runs = [run for run in read_runs(path) if run.graphs and run.dtype == "bfloat16" and run.plain]
     about = runs[0].found
     known = limit_us(about["nranks"], 0) is not None
     figure, axes = pyplot.subplots(len(runs), 1 + known, figsize=(7 * (1 + known), 5 * len(runs)), squeeze=False,

@@ -19,7 +19,6 @@ import math
 import os
 import pathlib
 import random
-import re
 import socket
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from concurrent import futures
 from statistics import median
 
 import report
-from gpu import NEIGHBOUR, SIZES
+from gpu import NEIGHBOUR, SIZES, size, sizes_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEERS = ("torch_nccl", "torch_symm_one_shot", "torch_symm_two_shot")
@@ -41,16 +40,8 @@ ELEMENT = 2
 SKIPPED = 77
 
 
-def size(text):
-    """Bytes, from a number with K, M, G or nothing behind it."""
-    found = re.fullmatch(r"(\d+)([KMG]?)", text)
-    if not found:
-        raise argparse.ArgumentTypeError(f"\"{text}\": expected bytes, with K, M or G behind the number or not")
-    return int(found[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[found[2]]
-
-
 def message_sizes(text):
-    sizes = [size(word) for word in text.split(",")]
+    sizes = sizes_of(text)
     for nbytes in sizes:
         if nbytes == 0 or nbytes % ELEMENT:
             raise argparse.ArgumentTypeError(f"{nbytes}: expected a multiple of {ELEMENT} bytes above 0")

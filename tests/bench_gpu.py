@@ -8,6 +8,7 @@ import pathlib
 import sys
 import threading
 import unittest
+from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
 import gpu  # noqa: E402
@@ -68,6 +69,27 @@ class Arguments(unittest.TestCase):
             self.assertIn(expected, said.getvalue())
 
 
+class Plan(unittest.TestCase):
+    def plan(self, *words):
+        with mock.patch.object(gpu, "ONEHOP", pathlib.Path(__file__)):
+            return list(gpu.plan(gpu.arguments(["--nranks", "2", "--no-nccl", *words])))
+
+    def test_plan(self):
+        runs = self.plan("--blocks", "4,8")
+        self.assertEqual(len({run.name for run in runs}), 3 * 3 + 3 + 2)
+        self.assertEqual([run.max_blocks for run in runs[-2:]], [4, 8])
+        self.assertEqual([run.extra_bytes for run in runs if run.extra_bytes], [2])
+        self.assertEqual([run.name for run in self.plan("--quick", "--dtypes", "float32")], ["float32, graphs"])
+
+    def test_wrong(self):
+        for words, expected in ((["--dtypes", "float32,int3"], "int3: expected some of bfloat16"),
+                                (["--blocks", "4,0"], "0: expected at least 1"), (["--sizes", "4X"], "4X")):
+            said = io.StringIO()
+            with self.subTest(words), contextlib.redirect_stderr(said), self.assertRaises(SystemExit):
+                self.plan(*words)
+            self.assertIn(expected, said.getvalue())
+
+
 class Agreement(unittest.TestCase):
     def test_all(self):
         self.assertEqual(on_ranks(3, lambda ranks: [ranks.all(ranks.rank), ranks.all([ranks.rank])]),
@@ -102,17 +124,18 @@ class Results(unittest.TestCase):
                          "bench/torch_peers.py: torch_nccl is left out at 4 KiB, 8 KiB: too large\n")
 
     def test_merge(self):
-        def run(dtype, mode, neighbour):
+        def run(dtype, mode, neighbour, registered=False):
             return {"mode": mode, "neighbour_bytes": neighbour,
-                    "results": [{"bytes": nbytes, "dtype": dtype, "peers": {"nccl": 9.0}} for nbytes in (8, 16)]}
+                    "results": [{"bytes": nbytes, "dtype": dtype, "registered": registered, "peers": {"nccl": 9.0}}
+                                for nbytes in (8, 16)]}
 
         runs = [run("bfloat16", "graph", 0), run("bfloat16", "graph", 64), run("bfloat16", "eager", 0),
-                run("float32", "graph", 0)]
+                run("float32", "graph", 0), run("bfloat16", "graph", 0, registered=True)]
         times = [{"peer": "torch_nccl", "bytes": 8, "dtype": "bfloat16", "neighbour_bytes": neighbour, "time_us": us}
                  for neighbour, us in ((0, 1.5), (64, 2.5))]
         gpu.merge(runs, {"torch": "2.0", "results": times})
         self.assertEqual([[row["peers"].get("torch_nccl") for row in one["results"]] for one in runs],
-                         [[1.5, None], [2.5, None], [None, None], [None, None]])
+                         [[1.5, None], [2.5, None], [None, None], [None, None], [None, None]])
         self.assertEqual(runs[0]["results"][0]["peers"]["nccl"], 9.0)
 
 

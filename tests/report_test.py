@@ -17,7 +17,7 @@ KIB = 1 << 10
 
 def row(nbytes, in_place, us, **peers):
     return {"bytes": nbytes, "in_place": in_place, "dtype": "bfloat16", "algorithm": "one_shot_push", "time_us": us,
-            "peers": peers}
+            "registered": False, "peers": peers}
 
 
 def make_run(name, nranks, rows, mode="graph", neighbour=0):
@@ -55,14 +55,31 @@ class Report(unittest.TestCase):
         text = write([ALONE])
         self.assertIn("| bytes | NCCL | Onehop | limit | times the limit | faster than the best other |\n", text)
         self.assertIn("| 4 KiB | 9.00 | 2.00 | 1.50 | 1.34x | 4.50x |\n", text)
-        self.assertIn("| 4 KiB | 2.50 | one_shot_push |\n", text)
+        self.assertIn("| 4 KiB | one_shot_push | 2.50 |\n", text)
         self.assertIn("commit 0123456789ab-dirty, 2026-01-02; median of 9 rounds", text)
 
     def test_other_runs(self):
         text = write([ALONE, NEIGHBOUR])
-        self.assertIn("| 4 KiB | 2.50 | one_shot_push | 4.10 | 4.00 | 1.02x |\n", text)
-        self.assertIn("| 64 KiB | 2.75 | one_shot_push |  | 123.5 |  |\n", text)
+        self.assertIn("With a neighbour:\n\n| bytes | NCCL | Onehop | in place | faster than the best other |\n", text)
+        self.assertIn("| 4 KiB | 4.10 | 4.00 | 4.00 | 1.02x |\n", text)
+        self.assertIn("| 64 KiB |  | 123.5 | 5.00 |  |\n", text)
         self.assertIn("- NCCL, bfloat16, graphs, neighbour, out of place: 4 KiB (1.02x)\n", text)
+
+    def test_runs_without_others(self):
+        def again(change, us, **about):
+            rows = [{**row(nbytes, in_place, us), **change} for nbytes in (4 * KIB, 64 * KIB)
+                    for in_place in (False, True)]
+            return {**make_run("another", 4, rows), **about}
+
+        longer = again({}, 2.25, extra_bytes=2)
+        for one in longer["results"]:
+            one["bytes"] += 2
+        text = write([ALONE, NEIGHBOUR, again({"registered": True}, 1.75), longer, again({}, 3.5, mode="eager"),
+                      again({"dtype": "float16"}, 2.125), again({}, 6.5, mode="eager", neighbour_bytes=1 << 26)])
+        self.assertIn("| bytes | algorithm | in place | registered | one element more | call by call | float16 |\n", text)
+        self.assertIn("| 4 KiB | one_shot_push | 2.50 | 1.75 | 2.25 | 3.50 | 2.12 |\n", text)
+        self.assertIn("| bytes | NCCL | Onehop | in place | call by call | faster than the best other |\n", text)
+        self.assertIn("| 4 KiB | 4.10 | 4.00 | 4.00 | 6.50 | 1.02x |\n", text)
 
     def test_slower(self):
         text = write([ALONE])
