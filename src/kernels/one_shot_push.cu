@@ -8,6 +8,7 @@
  * it is on its way.
  */
 #define OH_GENTLE OH_MANY
+#define OH_AHEAD  0
 #include "kernels/packet.h"
 
 typedef struct piece {
@@ -37,18 +38,17 @@ OH_DEVICE void put_piece(const oh_kernel_args_t &a, const piece_t *piece) {
 }
 
 OH_DEVICE bool reduce_piece(const oh_kernel_args_t &a, const piece_t *piece) {
-    bool present[OH_K][OH_ROOM];
-    oh_packet_t packet[OH_K][OH_ROOM];
+    oh_inbox_t in;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) present[k][p] = inside(piece, k);
+        for (int p = 0; p < OH_PEERS; p++) in.present[k][p] = inside(piece, k);
     }
-    if (!oh_take(a, piece->rows, present, packet)) return false;
+    if (!oh_take(a, piece->rows, &in)) return false;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        if (inside(piece, k)) oh_store(piece->stretch, k * oh_workers(), oh_reduce(piece->own[k], packet[k]));
+        if (inside(piece, k)) oh_store(piece->stretch, k * oh_workers(), oh_reduce(piece->own[k], in.packet[k]));
     }
-    oh_empty(a, piece->rows, present);
+    oh_empty(a, piece->rows, &in);
     return true;
 }
 

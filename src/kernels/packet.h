@@ -44,7 +44,8 @@
 #ifndef OH_KERNELS_PACKET_H
 #define OH_KERNELS_PACKET_H
 
-/* Includers say whether they look gently: OH_GENTLE, see oh_wait_for_first. */
+/* Includers say whether they look gently: OH_GENTLE, see oh_wait_for_first; and ahead of time: OH_AHEAD, see oh_take.
+ */
 
 /* OH_UNIT: bytes of the message in a packet. */
 #define OH_SENTINEL (OH_DTYPE <= 3 && (OH_OP == 0 || OH_OP == 4))
@@ -108,15 +109,42 @@ OH_DEVICE void oh_put_all(const oh_kernel_args_t &a, oh_u64 at, const oh_packet_
     for (int p = 0; p < OH_PEERS; p++) oh_put(a, oh_peer(p), at, packet);
 }
 
+/* A step's packets from every peer, but for those of which present[k][p] is false. */
+typedef struct oh_inbox {
+    bool present[OH_K][OH_ROOM];
+    oh_packet_t packet[OH_K][OH_ROOM];
+} oh_inbox_t;
+
+/* What lies in the places by now. */
+OH_DEVICE void oh_look(const oh_kernel_args_t &a, const oh_rows_t &rows, oh_inbox_t *in) {
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+#pragma unroll
+        for (int p = 0; p < OH_PEERS; p++) {
+            if (in->present[k][p]) in->packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
+        }
+    }
+}
+
+OH_DEVICE bool oh_has_come(const oh_inbox_t *in) {
+    bool all = true;
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+#pragma unroll
+        for (int p = 0; p < OH_PEERS; p++) all = all && (!in->present[k][p] || oh_full(in->packet[k][p]));
+    }
+    return all;
+}
+
 /*
  * Where there is much to come (OH_GENTLE), a warp's first lane alone looks for its last packet, before all look for
  * theirs: looking takes a share of the L2 cache's bandwidth, which what arrives needs too. False if it gave up.
  */
-OH_DEVICE bool oh_wait_for_first(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM]) {
+OH_DEVICE bool oh_wait_for_first(const oh_kernel_args_t &a, const oh_rows_t &rows, const oh_inbox_t *in) {
     oh_patience_t patience = {0, 0};
     bool good = true;
     const unsigned char *place = oh_place(a, OH_RANK, rows.at[OH_K - 1], OH_ROOM - 1);
-    if (OH_PEERS > 0 && threadIdx.x % 32 == 0 && present[OH_K - 1][OH_ROOM - 1]) {
+    if (OH_PEERS > 0 && threadIdx.x % 32 == 0 && in->present[OH_K - 1][OH_ROOM - 1]) {
         while (good && !oh_full(oh_ld_relaxed_sys_packet(place))) {
             good = oh_patient(a, &patience, oh_peer(OH_ROOM - 1), OH_REPORT_DATA);
         }
@@ -125,46 +153,41 @@ OH_DEVICE bool oh_wait_for_first(const oh_kernel_args_t &a, const oh_rows_t &row
 }
 
 /*
- * Takes the packets of the step's rows from every peer, but for those of which present[k][p] is false; false if it gave
- * up. Looks again only at those that have not come. The places are emptied by oh_empty, when there is time.
+ * Takes the step's packets, and looks again only for those that have not come; false if it gave up. The places are
+ * emptied by oh_empty, when there is time. Where OH_AHEAD, the caller has looked before, and done something else
+ * until the answer came.
  *
  * A warp that takes several times gives up as a whole: a lane that had nothing to wait for would begin to wait for what
  * comes next, and nobody is to wait for longer than the time for one operation.
  */
-OH_DEVICE bool oh_take(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM],
-                       oh_packet_t packet[OH_K][OH_ROOM]) {
+OH_DEVICE bool oh_take(const oh_kernel_args_t &a, const oh_rows_t &rows, oh_inbox_t *in) {
     oh_patience_t patience = {0, 0};
     int missing;
-    if (OH_GENTLE && !oh_wait_for_first(a, rows, present)) return false;
-#pragma unroll
-    for (int k = 0; k < OH_K; k++) {
-#pragma unroll
-        for (int p = 0; p < OH_PEERS; p++) {
-            if (present[k][p]) packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
-        }
-    }
+    const bool waits = OH_GENTLE && (!OH_AHEAD || !__all_sync(0xffffffffu, oh_has_come(in)));
+    if (waits && !oh_wait_for_first(a, rows, in)) return false;
+    if (!OH_AHEAD) oh_look(a, rows, in);
     do {
         missing = -1;
 #pragma unroll
         for (int k = 0; k < OH_K; k++) {
 #pragma unroll
             for (int p = 0; p < OH_PEERS; p++) {
-                if (!present[k][p] || oh_full(packet[k][p])) continue;
+                if (!in->present[k][p] || oh_full(in->packet[k][p])) continue;
                 missing = p;
-                packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
+                in->packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
             }
         }
     } while (missing >= 0 && oh_patient(a, &patience, oh_peer(missing), OH_REPORT_DATA));
     return OH_GENTLE ? __all_sync(0xffffffffu, missing < 0) : missing < 0;
 }
 
-OH_DEVICE void oh_empty(const oh_kernel_args_t &a, const oh_rows_t &rows, const bool present[OH_K][OH_ROOM]) {
+OH_DEVICE void oh_empty(const oh_kernel_args_t &a, const oh_rows_t &rows, const oh_inbox_t *in) {
     const oh_packet_t empty = {{0, 0, 0, OH_EMPTY}};
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (present[k][p]) oh_st_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p), empty);
+            if (in->present[k][p]) oh_st_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p), empty);
         }
     }
 }

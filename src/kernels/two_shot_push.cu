@@ -8,6 +8,8 @@
  * i-1), so that the wire is busy both ways.
  */
 #define OH_GENTLE 1
+/* Where registers hold what comes of it. */
+#define OH_AHEAD (OH_MANY && OH_K * OH_PEERS <= 4)
 #include "kernels/packet.h"
 
 typedef struct piece {
@@ -56,46 +58,67 @@ OH_DEVICE void put_parts(const oh_kernel_args_t &a, const piece_t &piece, const 
     }
 }
 
-OH_DEVICE bool reduce(const oh_kernel_args_t &a, const piece_t &piece) {
-    bool present[OH_K][OH_ROOM];
-    oh_packet_t own[OH_K], packet[OH_K][OH_ROOM];
+OH_DEVICE oh_inbox_t open_scattered(const oh_kernel_args_t &a, const piece_t &piece) {
+    oh_inbox_t in;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_ROOM; p++) present[k][p] = inside(piece.stretch, OH_RANK, k);
-        if (inside(piece.stretch, OH_RANK, k)) own[k] = oh_load(piece.stretch, offset(OH_RANK, k));
+        for (int p = 0; p < OH_ROOM; p++) in.present[k][p] = inside(piece.stretch, OH_RANK, k);
     }
-    if (!oh_take(a, piece.scatter, present, packet)) return false;
+    if (OH_AHEAD) oh_look(a, piece.scatter, &in);
+    return in;
+}
+
+OH_DEVICE oh_inbox_t open_gathered(const oh_kernel_args_t &a, const piece_t &piece) {
+    oh_inbox_t in;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        if (!present[k][0]) continue;
-        const oh_packet_t result = oh_reduce(own[k], packet[k]);
+        for (int p = 0; p < OH_PEERS; p++) in.present[k][p] = inside(piece.stretch, oh_peer(p), k);
+    }
+    if (OH_AHEAD) oh_look(a, piece.gather, &in);
+    return in;
+}
+
+/* This rank's part of a piece. */
+typedef struct own {
+    oh_packet_t packet[OH_K];
+} own_t;
+
+OH_DEVICE own_t load_own(const oh_stretch_t &stretch) {
+    own_t own;
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+        if (inside(stretch, OH_RANK, k)) own.packet[k] = oh_load(stretch, offset(OH_RANK, k));
+    }
+    return own;
+}
+
+OH_DEVICE bool reduce(const oh_kernel_args_t &a, const piece_t &piece, const own_t &own, oh_inbox_t *in) {
+    if (!oh_take(a, piece.scatter, in)) return false;
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) {
+        if (!in->present[k][0]) continue;
+        const oh_packet_t result = oh_reduce(own.packet[k], in->packet[k]);
         oh_put_all(a, piece.gather.at[k], oh_seal(result));
         oh_store(piece.stretch, offset(OH_RANK, k), result);
     }
-    oh_empty(a, piece.scatter, present);
+    oh_empty(a, piece.scatter, in);
     return true;
 }
 
-OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece) {
-    bool present[OH_K][OH_ROOM];
-    oh_packet_t packet[OH_K][OH_ROOM];
-#pragma unroll
-    for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) present[k][p] = inside(piece.stretch, oh_peer(p), k);
-    }
-    if (!oh_take(a, piece.gather, present, packet)) return false;
+OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece, oh_inbox_t *in) {
+    if (!oh_take(a, piece.gather, in)) return false;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
         for (int p = 0; p < OH_PEERS; p++) {
-            if (inside(piece.stretch, oh_peer(p), k)) oh_store(piece.stretch, offset(oh_peer(p), k), packet[k][p]);
+            if (in->present[k][p]) oh_store(piece.stretch, offset(oh_peer(p), k), in->packet[k][p]);
         }
     }
-    oh_empty(a, piece.gather, present);
+    oh_empty(a, piece.gather, in);
     return true;
 }
 
-/* In several steps, what is scattered next is loaded one step ahead. */
+/* In several steps, what comes from memory is asked for ahead: the input a step or two, mailboxes before the credit. */
 OH_DEVICE bool run(const oh_kernel_args_t &a) {
     parts_t parts;
     const oh_stretch_t stretch = find_stretch(a, 0);
@@ -108,18 +131,27 @@ OH_DEVICE bool run(const oh_kernel_args_t &a) {
 #if OH_MANY
     load_parts(find_stretch(a, 1), &parts);
     for (oh_u32 i = 0; i <= a.steps; i++) {
+        oh_inbox_t scattered, gathered;
+        own_t own;
+        if (i < a.steps) {
+            own = load_own(find_stretch(a, i));
+            scattered = open_scattered(a, find_piece(a, first, i));
+        }
+        if (i > 0) gathered = open_gathered(a, find_piece(a, first, i - 1));
         if (!oh_wait_for_credit(a, first, i)) return false;
         if (i + 1 < a.steps) {
             put_parts(a, find_piece(a, first, i + 1), parts);
             if (i + 2 < a.steps) load_parts(find_stretch(a, i + 2), &parts);
         }
-        if (i < a.steps && !reduce(a, find_piece(a, first, i))) return false;
-        if (i > 0 && !gather(a, find_piece(a, first, i - 1))) return false;
+        if (i < a.steps && !reduce(a, find_piece(a, first, i), own, &scattered)) return false;
+        if (i > 0 && !gather(a, find_piece(a, first, i - 1), &gathered)) return false;
         if (i < a.steps) oh_done(i);
     }
     return true;
 #else
-    return reduce(a, piece) && gather(a, piece);
+    const own_t own = load_own(stretch);
+    oh_inbox_t scattered = open_scattered(a, piece), gathered = open_gathered(a, piece);
+    return reduce(a, piece, own, &scattered) && gather(a, piece, &gathered);
 #endif
 }
 
