@@ -211,7 +211,7 @@ def main():
     options = arguments()
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="onehop-bench-gpu-") as folder:
-        tried = [run(*each, options, folder) for each in plan(options)]
+        tried = [run(wanted, options, folder) for wanted in plan(options)]
     runs = [found for found in tried if found is not None]
     if not runs:
         sys.exit("bench/gpu.py: nothing was measured")

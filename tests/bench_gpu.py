@@ -4,8 +4,10 @@
 
 import contextlib
 import io
+import json
 import pathlib
 import sys
+import tempfile
 import threading
 import unittest
 from unittest import mock
@@ -88,6 +90,54 @@ class Plan(unittest.TestCase):
             with self.subTest(words), contextlib.redirect_stderr(said), self.assertRaises(SystemExit):
                 self.plan(*words)
             self.assertIn(expected, said.getvalue())
+
+
+# As `onehop bench` would write it, if it took as many microseconds as there are KiB.
+FAKE = """#!{python}
+import json, os, sys
+words = dict(zip(sys.argv, sys.argv[1:]))
+rows = [{{"bytes": int(size), "in_place": place, "dtype": words["--dtype"], "algorithm": "one_shot_push", "blocks": 1,
+         "threads": 64, "registered": "--registered" in sys.argv, "wrong": 0, "host_us": 1.0, "peers": {{}},
+         "time_us": int(size) / 1024}} for size in words["--sizes"].split(",") for place in (False, True)]
+bound = os.environ.get("ONEHOP_MAX_BLOCKS")
+if bound == "7":
+    sys.exit(3)
+json.dump({{"device": "NVIDIA T1", "nranks": 2, "mode": words.get("--mode", "graph"), "bound": bound,
+           "neighbour_bytes": 1 if "--neighbour" in sys.argv else 0, "results": rows}}, open(words["--json"], "w"))
+"""
+
+
+class Whole(unittest.TestCase):
+    def run_main(self, *words):
+        """What is written, and what the script ends with."""
+        with tempfile.TemporaryDirectory() as directory:
+            onehop = pathlib.Path(directory) / "onehop"
+            onehop.write_text(FAKE.format(python=sys.executable))
+            onehop.chmod(0o755)
+            argv = ["gpu.py", "--nranks", "2", "--no-nccl", "--no-torch", "--sizes", "4K,8K", *words]
+            with mock.patch.object(gpu, "ONEHOP", onehop), mock.patch.object(sys, "argv", argv), \
+                    mock.patch.dict("os.environ", OUT=directory), contextlib.redirect_stdout(io.StringIO()), \
+                    self.assertRaises(SystemExit) as end:
+                gpu.main()
+            return json.loads((pathlib.Path(directory) / "gpu-2xt1.json").read_text()), end.exception.code
+
+    def test_all_runs(self):
+        found, code = self.run_main("--blocks", "4")
+        self.assertEqual(code, False)
+        self.assertEqual([one["name"] for one in found["runs"]], [
+            *(f"{dtype}, {what}" for dtype in gpu.DTYPES for what in ("graphs", "graphs, neighbour", "calls")),
+            *(f"bfloat16, {what}" for what in ("calls, neighbour", "graphs, registered", "graphs, one element more",
+                                               "graphs, at most 4 blocks"))])
+        by_name = {one["name"]: one for one in found["runs"]}
+        self.assertEqual([row["bytes"] for row in by_name["bfloat16, graphs, one element more"]["results"]],
+                         [4098, 4098, 8194, 8194])
+        self.assertEqual(by_name["bfloat16, graphs, at most 4 blocks"]["bound"], "4")
+        self.assertTrue(by_name["bfloat16, graphs, registered"]["results"][0]["registered"])
+
+    def test_one_fails(self):
+        found, code = self.run_main("--blocks", "4,7", "--dtypes", "float32")
+        self.assertEqual(code, True)
+        self.assertNotIn("float32, graphs, at most 7 blocks", [one["name"] for one in found["runs"]])
 
 
 class Agreement(unittest.TestCase):

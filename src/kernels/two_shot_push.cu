@@ -9,7 +9,7 @@
  */
 #define OH_GENTLE 1
 /* Where registers hold what comes of it. */
-#define OH_AHEAD (OH_MANY && OH_K * OH_PEERS <= 4)
+#define OH_AHEAD (OH_MANY && OH_WHOLE && OH_K * OH_PEERS <= 2)
 #include "kernels/packet.h"
 
 typedef struct piece {
@@ -128,28 +128,27 @@ OH_DEVICE bool run(const oh_kernel_args_t &a) {
     const oh_u32 first = oh_first_row();
     const piece_t piece = find_piece(a, first, 0);
     put_parts(a, piece, parts);
+    own_t own = load_own(stretch);
 #if OH_MANY
     load_parts(find_stretch(a, 1), &parts);
     for (oh_u32 i = 0; i <= a.steps; i++) {
         oh_inbox_t scattered, gathered;
-        own_t own;
-        if (i < a.steps) {
-            own = load_own(find_stretch(a, i));
-            scattered = open_scattered(a, find_piece(a, first, i));
-        }
+        own_t next_own;
+        if (i < a.steps) scattered = open_scattered(a, find_piece(a, first, i));
         if (i > 0) gathered = open_gathered(a, find_piece(a, first, i - 1));
         if (!oh_wait_for_credit(a, first, i)) return false;
         if (i + 1 < a.steps) {
             put_parts(a, find_piece(a, first, i + 1), parts);
+            next_own = load_own(find_stretch(a, i + 1));
             if (i + 2 < a.steps) load_parts(find_stretch(a, i + 2), &parts);
         }
         if (i < a.steps && !reduce(a, find_piece(a, first, i), own, &scattered)) return false;
         if (i > 0 && !gather(a, find_piece(a, first, i - 1), &gathered)) return false;
         if (i < a.steps) oh_done(i);
+        own = next_own;
     }
     return true;
 #else
-    const own_t own = load_own(stretch);
     oh_inbox_t scattered = open_scattered(a, piece), gathered = open_gathered(a, piece);
     return reduce(a, piece, own, &scattered) && gather(a, piece, &gathered);
 #endif
