@@ -4,9 +4,10 @@
 
 Runs `onehop bench` for bfloat16, float32 and float16: in CUDA graphs beside NCCL, the same with a busy neighbour
 between the operations, and call by call; and for the first of these types call by call beside the neighbour, with
-registered buffers, with one element more, and with bounds on the blocks of a kernel. Writes all of it to
-bench/results/gpu-NxGPU.json (a file of the schema "onehop-bench-1", whose list `runs` holds the files of the single
-runs), and prints tables; report.py makes those of README.md of it.
+registered buffers, with one element more, and with bounds on the blocks of a kernel. The first type's runs in graphs
+are made three times, the others between them; the median counts. Writes all of it to bench/results/gpu-NxGPU.json (a
+file of the schema "onehop-bench-1", whose list `runs` holds the files of the single runs), and prints tables; report.py
+makes those of README.md of it.
 Where there is PyTorch, torch_peers.py measures its all-reduces right after; they come among the `peers` of these runs.
 """
 
@@ -20,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from statistics import median
 
 import report
 from host_report import human, print_columns
@@ -30,6 +32,7 @@ SIZES = "4K,16K,64K,128K,192K,256K,384K,512K,640K,768K,896K,1M,2M,3M,4M,8M,16M,3
 DTYPES = {"bfloat16": 2, "float32": 4, "float16": 2}  # bytes of an element
 NEIGHBOUR = "64M"
 BLOCKS = "4,8,16,32,64,132"
+TURNS = 3  # of the first type's runs in graphs: processes differ by more than rounds do
 
 
 def count_gpus():
@@ -68,18 +71,20 @@ class Wanted:
     arguments: list = dataclasses.field(default_factory=list)
     max_blocks: int = 0  # 0: no bound
     extra_bytes: int = 0  # on top of each size
+    turns: int = 1  # how often; the median counts
 
 
 def plan(options):
     neighbour, calls = ["--neighbour", options.neighbour], ["--mode", "eager"]
+    first = options.dtypes[0]
     for dtype in options.dtypes:
-        yield Wanted(f"{dtype}, graphs", dtype, options.peers)
+        turns = TURNS if dtype == first else 1
+        yield Wanted(f"{dtype}, graphs", dtype, options.peers, turns=turns)
         if not options.quick:
-            yield Wanted(f"{dtype}, graphs, neighbour", dtype, [*options.peers, *neighbour])
+            yield Wanted(f"{dtype}, graphs, neighbour", dtype, [*options.peers, *neighbour], turns=turns)
             yield Wanted(f"{dtype}, calls", dtype, calls)
     if options.quick:
         return
-    first = options.dtypes[0]
     yield Wanted(f"{first}, calls, neighbour", first, [*calls, *neighbour])
     yield Wanted(f"{first}, graphs, registered", first, ["--registered"])
     yield Wanted(f"{first}, graphs, one element more", first, extra_bytes=DTYPES[first])
@@ -103,6 +108,29 @@ def run(wanted, options, folder):
         return None
     return {"name": wanted.name, "failed": done.returncode != 0, "max_blocks": wanted.max_blocks,
             "extra_bytes": wanted.extra_bytes, **json.loads(path.read_text())}
+
+
+def merge_turns(turns):
+    """One run of several that were made alike: the median of each time, and all that is wrong."""
+    merged = {**turns[0], "failed": any(turn["failed"] for turn in turns), "turns": len(turns)}
+    merged["results"] = []
+    for rows in zip(*(turn["results"] for turn in turns)):
+        row = {**rows[0], "wrong": sum(one["wrong"] for one in rows)}
+        for key in ("time_us", "time_p99_us", "host_us"):
+            row[key] = median(one[key] for one in rows)
+        row["peers"] = {peer: median(one["peers"][peer] for one in rows) for peer in rows[0]["peers"]}
+        merged["results"].append(row)
+    return merged
+
+
+def measure(options, folder):
+    """All runs, a turn at a time; None in place of those that failed."""
+    turns = {}
+    for turn in range(TURNS):
+        for wanted in plan(options):
+            if turn < wanted.turns:
+                turns.setdefault(wanted.name, []).append(run(wanted, options, folder))
+    return [None if None in each else merge_turns(each) for each in turns.values()]
 
 
 def find_torch():
@@ -159,7 +187,7 @@ def table(found):
 
 def write(runs, options, path):
     """The first run, with all runs beside it: who knows the schema finds one run where it belongs."""
-    first = {key: value for key, value in runs[0].items() if key not in ("name", "failed", "max_blocks", "extra_bytes")}
+    first = {key: value for key, value in runs[0].items() if key not in ("name", "failed", "max_blocks", "extra_bytes", "turns")}
     whole = {**first, "seconds": options.seconds, "runs": runs}
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     print(f"results: {path}")
@@ -211,7 +239,7 @@ def main():
     options = arguments()
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="onehop-bench-gpu-") as folder:
-        tried = [run(wanted, options, folder) for wanted in plan(options)]
+        tried = measure(options, folder)
     runs = [found for found in tried if found is not None]
     if not runs:
         sys.exit("bench/gpu.py: nothing was measured")

@@ -219,8 +219,9 @@ def section(path):
     commit = re.sub(r"^(.{12})[0-9a-f]*", r"\1", about["commit"])
     others = f"; NCCL {about['nccl_version']}" if about["nccl_version"] else ""
     others += f"; PyTorch {about['torch_version']}" if about.get("torch_version") else ""
+    turns = f", and of {about['turns']} turns" if about.get("turns", 1) > 1 else ""
     lines = [f"**{about['nranks']} x {about['device']}**: {about['driver']}{others}; commit {commit}, "
-             f"{about['date'][:10]}; median of {about['rounds']} rounds.", "",
+             f"{about['date'][:10]}; median of {about['rounds']} rounds{turns}.", "",
              f"![Times, and how far from the limit](bench/results/{path.stem}.png)", "",
              *table_alone(alone), ""]
     if alone.nranks in GUESSED:
