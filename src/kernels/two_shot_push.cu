@@ -118,7 +118,38 @@ OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece, oh_inbox_
     return true;
 }
 
-/* In several steps, what comes from memory is asked for ahead: the input a step or two, mailboxes before the credit. */
+#if OH_MANY
+/* In turn i: scatter i, reduce i-1, gather i-2. What comes from memory is asked for ahead. */
+OH_DEVICE bool run_turns(const oh_kernel_args_t &a, oh_u32 first, parts_t *parts) {
+    own_t own, next_own;
+    for (oh_u32 i = 0; i < a.steps + 2; i++) {
+        const bool scatters = i<a.steps, reduces = i> 0 && i <= a.steps, gathers = i > 1;
+        oh_inbox_t scattered, gathered;
+        if (reduces) scattered = open_scattered(a, find_piece(a, first, i - 1));
+        if (gathers) gathered = open_gathered(a, find_piece(a, first, i - 2));
+        if (i > 0 && !oh_wait_for_credit(a, first, i - 1)) return false;
+        if (scatters) {
+            put_parts(a, find_piece(a, first, i), *parts);
+            next_own = load_own(find_stretch(a, i));
+            if (i + 1 < a.steps) load_parts(find_stretch(a, i + 1), parts);
+        }
+        if (reduces && !reduce(a, find_piece(a, first, i - 1), own, &scattered)) return false;
+        if (gathers && !gather(a, find_piece(a, first, i - 2), &gathered)) return false;
+        if (reduces) oh_done(i - 1);
+        own = next_own;
+    }
+    return true;
+}
+#else
+OH_DEVICE bool run_once(const oh_kernel_args_t &a, oh_u32 first, const parts_t &parts) {
+    const piece_t piece = find_piece(a, first, 0);
+    put_parts(a, piece, parts);
+    const own_t own = load_own(piece.stretch);
+    oh_inbox_t scattered = open_scattered(a, piece), gathered = open_gathered(a, piece);
+    return reduce(a, piece, own, &scattered) && gather(a, piece, &gathered);
+}
+#endif
+
 OH_DEVICE bool run(const oh_kernel_args_t &a) {
     parts_t parts;
     const oh_stretch_t stretch = find_stretch(a, 0);
@@ -126,31 +157,10 @@ OH_DEVICE bool run(const oh_kernel_args_t &a) {
     oh_wait_for_previous();
     load_parts(stretch, &parts);
     const oh_u32 first = oh_first_row();
-    const piece_t piece = find_piece(a, first, 0);
-    put_parts(a, piece, parts);
-    own_t own = load_own(stretch);
 #if OH_MANY
-    load_parts(find_stretch(a, 1), &parts);
-    for (oh_u32 i = 0; i <= a.steps; i++) {
-        oh_inbox_t scattered, gathered;
-        own_t next_own;
-        if (i < a.steps) scattered = open_scattered(a, find_piece(a, first, i));
-        if (i > 0) gathered = open_gathered(a, find_piece(a, first, i - 1));
-        if (!oh_wait_for_credit(a, first, i)) return false;
-        if (i + 1 < a.steps) {
-            put_parts(a, find_piece(a, first, i + 1), parts);
-            next_own = load_own(find_stretch(a, i + 1));
-            if (i + 2 < a.steps) load_parts(find_stretch(a, i + 2), &parts);
-        }
-        if (i < a.steps && !reduce(a, find_piece(a, first, i), own, &scattered)) return false;
-        if (i > 0 && !gather(a, find_piece(a, first, i - 1), &gathered)) return false;
-        if (i < a.steps) oh_done(i);
-        own = next_own;
-    }
-    return true;
+    return run_turns(a, first, &parts);
 #else
-    oh_inbox_t scattered = open_scattered(a, piece), gathered = open_gathered(a, piece);
-    return reduce(a, piece, own, &scattered) && gather(a, piece, &gathered);
+    return run_once(a, first, parts);
 #endif
 }
 

@@ -63,8 +63,7 @@ static const struct {
     {H200, 2, {0, OH_ONE_SHOT_PUSH, 1, 64, 132}},           {H200, 2, {48 * KIB, OH_ONE_SHOT_PUSH, 1, 128, 132}},
     {H200, 2, {320 * KIB, OH_ONE_SHOT_PUSH, 1, 256, 132}},  {H200, 2, {640 * KIB, OH_ONE_SHOT_PUSH, 1, 512, 132}},
     {H200, 2, {1536 * KIB, OH_ONE_SHOT_PUSH, 2, 512, 132}}, {H200, 2, {2560 * KIB, OH_ONE_SHOT_PUSH, 4, 512, 132}},
-    {H200, 2, {5 * MIB, OH_TWO_SHOT_PUSH, 4, 512, 132}},    {H200, 2, {9 * MIB, OH_TWO_SHOT_PUSH, 2, 512, 132}},
-    {H200, 2, {40 * MIB, OH_TWO_SHOT_BULK, 1, 512, 132}},
+    {H200, 2, {5 * MIB, OH_TWO_SHOT_PUSH, 2, 512, 132}},    {H200, 2, {40 * MIB, OH_TWO_SHOT_BULK, 1, 512, 132}},
 
     {H200, 4, {0, OH_ONE_SHOT_PUSH, 1, 64, 132}},           {H200, 4, {48 * KIB, OH_ONE_SHOT_PUSH, 1, 128, 132}},
     {H200, 4, {160 * KIB, OH_ONE_SHOT_PUSH, 1, 256, 132}},  {H200, 4, {288 * KIB, OH_TWO_SHOT_PUSH, 1, 256, 132}},
