@@ -3,7 +3,8 @@
 #ifndef OH_KERNELS_ASM_H
 #define OH_KERNELS_ASM_H
 
-#define OH_DEVICE static __device__ __forceinline__
+#define OH_DEVICE   static __device__ __forceinline__
+#define OH_FUNCTION static __device__ __noinline__ /* what is rarely run, and is not to be compiled many times */
 
 typedef unsigned int oh_u32;
 typedef unsigned long long oh_u64;

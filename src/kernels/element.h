@@ -243,21 +243,8 @@ OH_DEVICE bool oh_is_wide(const unsigned char *at, oh_u32 bytes) {
 }
 OH_DEVICE bool oh_is_aligned(const unsigned char *at) { return (oh_u64)at % OH_ELEMENT == 0; }
 
-/* All elements are under way at once. What is not even aligned to elements moves byte by byte, slowly. */
-OH_DEVICE oh_packet_t oh_load_unit(const unsigned char *from, oh_u32 bytes) {
+OH_FUNCTION oh_packet_t oh_load_bytes(const unsigned char *from, oh_u32 bytes) {
     oh_packet_t value = {{0, 0, 0, 0}};
-    if (oh_is_wide(from, bytes)) return *(const oh_packet_t *)from;
-    if (oh_is_aligned(from)) {
-#pragma unroll
-        for (oh_u32 i = 0; i < OH_LANES; i++) {
-            const oh_u32 at = i * OH_ELEMENT;
-            if (at >= bytes) continue;
-            const oh_bits_t bits = *(const oh_bits_t *)(from + at);
-            value.word[at / 4] |= (oh_u32)bits << 8 * (at % 4);
-            if (OH_ELEMENT == 8) value.word[at / 4 + 1] = (oh_u32)((oh_u64)bits >> 32);
-        }
-        return value;
-    }
 #pragma unroll 1
     for (int b = (int)bytes - 1; b >= 0; b--) {
         /* The packet moves up by one byte, and this one comes in below. */
@@ -268,11 +255,28 @@ OH_DEVICE oh_packet_t oh_load_unit(const unsigned char *from, oh_u32 bytes) {
     return value;
 }
 
-OH_DEVICE void oh_store_unit(unsigned char *to, oh_u32 bytes, oh_packet_t value) {
-    if (oh_is_wide(to, bytes)) {
-        *(oh_packet_t *)to = value;
-        return;
+/*
+ * All elements are under way at once; lanes behind the end hold the first once more, and nobody stores them. What is
+ * not even aligned to elements moves byte by byte, slowly.
+ */
+OH_DEVICE oh_packet_t oh_load_unit(const unsigned char *from, oh_u32 bytes) {
+    oh_packet_t value = {{0, 0, 0, 0}};
+    if (oh_is_wide(from, bytes)) return *(const oh_packet_t *)from;
+    if (oh_is_aligned(from)) {
+#pragma unroll
+        for (oh_u32 i = 0; i < OH_LANES; i++) {
+            const oh_u32 at = i * OH_ELEMENT;
+            const oh_bits_t bits = *(const oh_bits_t *)(from + (at < bytes ? at : 0));
+            value.word[at / 4] |= (oh_u32)bits << 8 * (at % 4);
+            if (OH_ELEMENT == 8) value.word[at / 4 + 1] = (oh_u32)((oh_u64)bits >> 32);
+        }
+        return value;
     }
+    return oh_load_bytes(from, bytes);
+}
+
+/* A function of its own, as there is nothing to gain by storing several units at once. */
+OH_FUNCTION void oh_store_ragged(unsigned char *to, oh_u32 bytes, oh_packet_t value) {
     if (oh_is_aligned(to)) {
 #pragma unroll
         for (oh_u32 i = 0; i < OH_LANES; i++) {
@@ -286,6 +290,14 @@ OH_DEVICE void oh_store_unit(unsigned char *to, oh_u32 bytes, oh_packet_t value)
 #pragma unroll
         for (int w = 0; w < 3; w++) value.word[w] = __funnelshift_r(value.word[w], value.word[w + 1], 8);
         value.word[3] >>= 8;
+    }
+}
+
+OH_DEVICE void oh_store_unit(unsigned char *to, oh_u32 bytes, const oh_packet_t &value) {
+    if (oh_is_wide(to, bytes)) {
+        *(oh_packet_t *)to = value;
+    } else {
+        oh_store_ragged(to, bytes, value);
     }
 }
 #endif

@@ -19,6 +19,7 @@
 #define __align__(n) alignas(n)
 #define __shared__   static __attribute__((section("oh_shared"), used))
 #define OH_DEVICE    static inline
+#define OH_FUNCTION  static inline
 
 typedef unsigned int oh_u32;
 typedef unsigned long long oh_u64;
