@@ -29,6 +29,9 @@
  *   ring; count itself done. When all warps of the block have done step i, the keeper fences, and writes i+1 as this
  *   rank's credit at every peer. Step i+1 lies over i-3, and results i over i-4.
  *
+ *   A thread may look at places long before it waits for their packets (OH_AHEAD): it was the one that emptied them, so
+ *   it sees them empty, or the packet that it will take.
+ *
  *   Edges: a warp's emptying stores, its barrier and its releasing count; the keeper's acquiring look at the count, its
  *   fence and relaxed store; the peer's acquiring look at the credit, its warp's barrier, its puts. Who fences has no
  *   packets of its own on the wire, so nobody waits for packets to be acknowledged; that is what credits are for. They
@@ -44,8 +47,7 @@
 #ifndef OH_KERNELS_PACKET_H
 #define OH_KERNELS_PACKET_H
 
-/* Includers say whether they look gently: OH_GENTLE, see oh_wait_for_first; and ahead of time: OH_AHEAD, see oh_take.
- */
+/* Includers say whether they look gently, OH_GENTLE (oh_wait_for_first), and ahead of time, OH_AHEAD (oh_take). */
 
 /* OH_UNIT: bytes of the message in a packet. */
 #define OH_SENTINEL (OH_DTYPE <= 3 && (OH_OP == 0 || OH_OP == 4))
