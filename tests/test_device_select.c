@@ -394,6 +394,19 @@ static void test_forced(void **state) {
     }
 }
 
+/* However much is asked for, and room there is, a thread keeps no more packets than it has registers for. */
+static void test_registers(void **state) {
+    (void)state;
+    for (int nranks = 1; nranks <= OH_GPU_RANKS; nranks++) {
+        oh_device_question_t q =
+            question_of(LARGEST_WORKSPACE, nranks, USUAL_MULTIPROCESSORS, "two_shot_push:4:128:132");
+        q.count = 1 << 18;
+        const oh_device_plan_t plan = oh_device_select(&q, h200(nranks), NULL);
+        assert_int_equal(plan.steps, 1);
+        assert_int_equal(plan.packets, nranks == 8 ? 2 : 4);
+    }
+}
+
 static void expect_refused(const char *text, const char *words) {
     oh_device_forced_t forced;
     assert_int_equal(oh_device_forced_parse(text, &forced), ONEHOP_INVALID_ARGUMENT);
@@ -491,6 +504,7 @@ int main(void) {
         cmocka_unit_test(test_model_of_any_gpu),
         cmocka_unit_test(test_model_of_wires),
         cmocka_unit_test(test_forced),
+        cmocka_unit_test(test_registers),
         cmocka_unit_test(test_bad_names),
         cmocka_unit_test(test_bad_shapes),
         cmocka_unit_test(test_sizes_fit_the_workspace),

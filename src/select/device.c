@@ -134,6 +134,13 @@ static void divide_work(const oh_device_question_t *q, const oh_device_row_t *ro
 static int packets_of_many(int packets, int ring) { return at_most(packets, ring / 4); }
 static int packets_of_one(int packets, int ring) { return at_most(packets, ring / 2); }
 
+/* A thread keeps as many packets in registers as there are ranks and packets; more than these would be spilled. */
+enum { KEPT_MAX = 28 };
+static int packets_of_ranks(int packets, int nranks) {
+    while (packets * nranks > KEPT_MAX) packets /= 2;
+    return packets;
+}
+
 /* `row` is NULL where the table has none for what is forced. */
 static void explain(const oh_device_table_t *table, const oh_device_row_t *row, const oh_device_plan_t *plan,
                     bool forced, char *reason) {
@@ -151,6 +158,7 @@ oh_device_plan_t oh_device_select(const oh_device_question_t *q, const oh_device
     const oh_device_row_t *found = find_row(table, bytes, q->forced.algorithm);
     oh_device_row_t row = shaped(found != NULL ? *found : forced_rows[q->forced.algorithm], &q->forced);
     const oh_device_algorithm_info_t *info = &oh_device_algorithms[row.algorithm];
+    row.packets = packets_of_ranks(row.packets, q->nranks);
     row.threads = at_most(row.threads, oh_device_threads_max(q->nranks, row.packets, false));
     if (info->packets) {
         /* A workspace smaller than usual, or more ranks, leave less room. */
@@ -210,8 +218,7 @@ int oh_device_kernels(const oh_device_question_t *question, const oh_device_tabl
     return add_count(kernels, known, *question, table, ENDLESS / size);
 }
 
-/* A thread keeps as many packets in registers as there are ranks and packets; in several steps, more than one step's.
- */
+/* The packets that a thread keeps leave registers for so many; in several steps it keeps more than one step's. */
 int oh_device_threads_max(int nranks, int packets, bool many) {
     const int kept = nranks * packets;
     if (many) return kept <= 4 ? 512 : kept <= 8 ? 256 : 128;
