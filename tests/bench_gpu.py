@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""What needs no GPU in bench/gpu.py and bench/torch_peers.py: arguments, agreement between ranks, and merging."""
+"""What needs no GPU in bench/gpu.py, bench/compare.py and bench/torch_peers.py: all but the measuring itself."""
 
 import contextlib
 import io
@@ -13,6 +13,7 @@ import unittest
 from unittest import mock
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
+import compare  # noqa: E402
 import gpu  # noqa: E402
 import torch_peers  # noqa: E402
 
@@ -92,13 +93,15 @@ class Plan(unittest.TestCase):
             self.assertIn(expected, said.getvalue())
 
 
-# As `onehop bench` would write it, if it took as many microseconds as there are KiB.
+# As `onehop bench` would write it, if it took as many microseconds as there are KiB; half as many with a library that is
+# called fast, and one more with an algorithm.
 FAKE = """#!{python}
 import json, os, sys
 words = dict(zip(sys.argv, sys.argv[1:]))
+fast, forced = "/variants/fast:" in os.environ.get("LD_LIBRARY_PATH", ""), "ONEHOP_ALGORITHM" in os.environ
 rows = [{{"bytes": int(size), "in_place": place, "dtype": words["--dtype"], "algorithm": "one_shot_push", "blocks": 1,
          "threads": 64, "registered": "--registered" in sys.argv, "wrong": 0, "host_us": 1.0, "peers": {{}},
-         "time_us": int(size) / 1024, "time_p99_us": 9.0}} for size in words["--sizes"].split(",") for place in (False, True)]
+         "time_us": int(size) / 1024 / (1 + fast) + forced, "time_p99_us": 9.0}} for size in words["--sizes"].split(",") for place in (False, True)]
 bound = os.environ.get("ONEHOP_MAX_BLOCKS")
 if bound == "7":
     sys.exit(3)
@@ -150,6 +153,36 @@ class Whole(unittest.TestCase):
         found, code = self.run_main("--blocks", "4,7", "--dtypes", "float32")
         self.assertEqual(code, True)
         self.assertNotIn("float32, graphs, at most 7 blocks", [one["name"] for one in found["runs"]])
+
+
+class Compare(unittest.TestCase):
+    def run_main(self, *words):
+        """What is printed, in words, line by line; or what it ends with."""
+        with tempfile.TemporaryDirectory() as directory:
+            onehop = pathlib.Path(directory) / "cli/onehop"
+            (pathlib.Path(directory) / "src").mkdir()
+            (pathlib.Path(directory) / "src/libonehop.so.0").write_text("a library")
+            onehop.parent.mkdir()
+            onehop.write_text(FAKE.format(python=sys.executable))
+            onehop.chmod(0o755)
+            said = io.StringIO()
+            with mock.patch.object(gpu, "ONEHOP", onehop), contextlib.redirect_stdout(said):
+                for argv in (["--save", "fast"], ["--nranks", "2", "--sizes", "4K,8K", *words]):
+                    with mock.patch.object(sys, "argv", ["compare.py", *argv]):
+                        compare.main()
+            self.assertEqual((pathlib.Path(directory) / "variants/fast/libonehop.so.0").read_text(), "a library")
+            return [line.split() for line in said.getvalue().splitlines()[1:]]
+
+    def test_table(self):
+        self.assertEqual(self.run_main("@one_shot_push", "fast", "fast@two_shot_push:1:64:8", "--turns", "2"), [
+            ["4", "KiB", "8", "KiB"], ["@one_shot_push", "5.00", "9.00"], ["fast", "2.00", "4.00"],
+            ["fast@two_shot_push:1:64:8", "3.00", "5.00"]])
+
+    def test_wrong(self):
+        with self.assertRaisesRegex(SystemExit, '"slow@x": there is no .*slow: expected one of fast'):
+            self.run_main("slow@x")
+        with self.assertRaisesRegex(SystemExit, "fast: exit status 3"):
+            self.run_main("fast", "--max-blocks", "7")
 
 
 class Agreement(unittest.TestCase):
