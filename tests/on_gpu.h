@@ -118,6 +118,7 @@ void case_tuning(int gpus);
 void case_register(int gpus);
 void case_graphs(int gpus);
 void case_streams(int gpus);
+void case_replays(int gpus);
 void case_streams_that_go(int gpus);
 void case_two_comms(int gpus);
 void case_broken_context(int gpus);

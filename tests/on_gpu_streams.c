@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * Several streams: operations of one communicator in all of them, called and captured; communicators whose operations
- * meet in another order on every rank; streams that go. And a context that somebody's kernel has broken.
+ * Several streams: operations of one communicator in all of them, called, captured and replayed; communicators whose
+ * operations meet in another order on every rank; streams that go. And a context that somebody's kernel has broken.
  */
 #include <stdatomic.h>
 #include <stdio.h>
@@ -149,6 +149,88 @@ void case_streams(int gpus) {
         printf("%d ranks, %d streams, %lld all-reduces\n", gpus, plan->streams, (long long)atomic_load(&plan->done));
         CHECK(atomic_load(&plan->done) > 0, "nothing was done");
     }
+    shared_free(plan, sizeof *plan);
+}
+
+/* ---- replays in any stream ---- */
+
+enum { GRAPHS = 3, IN_GRAPH = 2, CALLED = CALLS - GRAPHS * IN_GRAPH, ACTIONS = 24 };
+
+/* The calls of one graph, captured in a stream of its own; they may run again and again. */
+static void capture_calls(bench_t *bench, int index, call_t calls[IN_GRAPH], gpu_graph_t *graph) {
+    turn_to(bench, bench->streams[index]);
+    for (int i = 0; i < IN_GRAPH; i++) {
+        calls[i] = call_draw(&bench->rng, bench->images, IMAGES, bench->slots[CALLED + index * IN_GRAPH + i], GPU_MIB);
+        calls[i].place = PLACE_INPUT;
+        call_prepare(&bench->seat, &calls[i]);
+    }
+    seat_settle(&bench->seat, GPU_PLENTY_MS);
+    CHECK(gpu_capture_begin(bench->seat.gpu), "%s", gpu_error());
+    for (int i = 0; i < IN_GRAPH; i++) CHECK_SUCCESS(call_launch(&bench->seat, &calls[i]));
+    CHECK(gpu_capture_end(bench->seat.gpu, true, graph), "%s", gpu_error());
+    turn_to(bench, bench->home);
+}
+
+/* Graphs and calls, each in a stream that is drawn; nothing but the library orders them. */
+static void act(bench_t *bench, int streams, const gpu_graph_t graphs[GRAPHS], call_t calls[CALLED]) {
+    int called = 0;
+    for (int i = 0; i < ACTIONS; i++) {
+        turn_to(bench, bench->streams[rng_below(&bench->rng, (uint64_t)streams)]);
+        if (i < GRAPHS || called == CALLED || rng_below(&bench->rng, 2) == 0) {
+            stumble(bench);
+            int g = i < GRAPHS ? i : (int)rng_below(&bench->rng, GRAPHS);
+            CHECK(gpu_replay(bench->seat.gpu, &graphs[g]), "%s", gpu_error());
+        } else {
+            call_t *call = &calls[called];
+            *call = call_draw(&bench->rng, bench->images, IMAGES, bench->slots[called++], GPU_MIB);
+            call_prepare(&bench->seat, call);
+            stumble(bench);
+            CHECK_SUCCESS(call_launch(&bench->seat, call));
+        }
+    }
+    for (; called < CALLED; called++) {
+        turn_to(bench, bench->home);
+        calls[called] = call_draw(&bench->rng, bench->images, IMAGES, bench->slots[called], GPU_MIB);
+        call_prepare(&bench->seat, &calls[called]);
+        CHECK_SUCCESS(call_launch(&bench->seat, &calls[called]));
+    }
+}
+
+static void replays_round(bench_t *bench, int streams) {
+    call_t calls[CALLED], captured[GRAPHS][IN_GRAPH];
+    gpu_graph_t graphs[GRAPHS];
+    doing("replays and calls in %d streams", streams);
+    for (int g = 0; g < GRAPHS; g++) capture_calls(bench, g, captured[g], &graphs[g]);
+    act(bench, streams, graphs, calls);
+    settle_all(bench, streams);
+    seat_check_well(&bench->seat);
+    for (int i = 0; i < CALLED; i++) call_check(&bench->seat, &calls[i]);
+    for (int i = 0; i < GRAPHS * IN_GRAPH; i++) call_check(&bench->seat, &captured[i / IN_GRAPH][i % IN_GRAPH]);
+    for (int g = 0; g < GRAPHS; g++) gpu_graph_free(bench->seat.gpu, &graphs[g]);
+}
+
+static void replays_rank(int rank, int nranks, void *ctx) {
+    plan_t *plan = ctx;
+    bench_t bench = bench_open(rank, nranks, plan);
+    int64_t deadline = now_ns() + (int64_t)tests_seconds(rounds(SECONDS, QUICK_SECONDS)) * 1000000000;
+    onehop_config_t wish = ONEHOP_CONFIG_INIT;
+    wish.replays = "ordered";
+    seat_join(&bench.seat, 0, &wish);
+    for (int round = 0; goes_on(plan->on, rank, round, deadline); round++) {
+        replays_round(&bench, plan->streams);
+        if (rank == 0) atomic_fetch_add(&plan->done, ACTIONS);
+    }
+    seat_leave(&bench.seat);
+    bench_close(&bench);
+}
+
+void case_replays(int gpus) {
+    plan_t *plan = shared_zalloc(sizeof *plan);
+    plan->streams = STREAMS;
+    plan->seed = tests_seed();
+    team_run(gpus, replays_rank, plan);
+    printf("%d ranks, %d streams, %lld replays and calls\n", gpus, STREAMS, (long long)atomic_load(&plan->done));
+    CHECK(atomic_load(&plan->done) > 0, "nothing was done");
     shared_free(plan, sizeof *plan);
 }
 

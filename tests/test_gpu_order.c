@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The order of operations in several streams, over a driver that keeps book: it knows which work each stream, event and
- * capture has behind it, and so whether an operation waits for the one before.
+ * capture has behind it, and so whether an operation waits for the one before. A graph's operations are bits, too.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,7 +14,7 @@
 #include "backend/cuda/order.h"
 #include "base/status.h"
 
-enum { STREAMS = 5, EVENTS = 8, OPERATIONS = 64 };
+enum { STREAMS = 5, EVENTS = 8, CAPTURES = 10, NODES = 32, OPERATIONS = 60 };
 
 /* What has been put into a stream, or recorded in an event: a bit for each operation. */
 typedef struct fake_stream {
@@ -27,8 +27,22 @@ typedef struct fake_event {
     bool alive;
 } fake_event_t;
 
+/* What a capture's graph does when it is replayed: wait for events, operate, and record events beside that. */
+typedef struct fake_node {
+    fake_event_t *event; /* NULL: the node was destroyed */
+    uint64_t behind;     /* work */
+} fake_node_t;
+
+typedef struct fake_graph {
+    fake_event_t *waits[EVENTS];
+    int nwaits, nnodes;
+    uint64_t work;
+    fake_node_t nodes[NODES];
+} fake_graph_t;
+
 static fake_stream_t streams[STREAMS]; /* stream 0 is NULL */
 static fake_event_t events[EVENTS];
+static fake_graph_t graphs[CAPTURES];
 static uint64_t gone; /* work of streams that were destroyed */
 static int records, waits, refused;
 
@@ -71,8 +85,15 @@ static CUresult record_event(CUevent event, CUstream stream) {
 /* As the driver, which knows no waiting across the border of a capture. */
 static CUresult wait_event(CUstream stream, CUevent event, unsigned int flags) {
     fake_stream_t *s = &streams[stream_of(stream)];
-    assert_int_equal(flags, 0);
     waits++;
+    if (flags == CU_EVENT_WAIT_EXTERNAL) {
+        assert_in_range(s->capture, 1, CAPTURES - 1);
+        fake_graph_t *graph = &graphs[s->capture];
+        assert_in_range(graph->nwaits, 0, EVENTS - 1);
+        graph->waits[graph->nwaits++] = event_of(event);
+        return CUDA_SUCCESS;
+    }
+    assert_int_equal(flags, CU_EVENT_WAIT_DEFAULT);
     if (event_of(event)->capture != s->capture) {
         refused++;
         return CUDA_ERROR_STREAM_CAPTURE_INVALIDATED;
@@ -83,8 +104,15 @@ static CUresult wait_event(CUstream stream, CUevent event, unsigned int flags) {
 
 static CUresult capture_info(CUstream stream, CUstreamCaptureStatus *status, uint64_t *id, CUgraph *graph,
                              const CUgraphNode **dependencies, size_t *count) {
+    static CUgraphNode last; /* as good as any: what is behind it is all that the stream has captured */
     const fake_stream_t *s = &streams[stream_of(stream)];
-    assert_true(graph == NULL && dependencies == NULL && count == NULL);
+    if (graph != NULL) {
+        assert_in_range(s->capture, 1, CAPTURES - 1);
+        last = (CUgraphNode)(void *)s;
+        *graph = (CUgraph)(void *)&graphs[s->capture];
+        *dependencies = &last;
+        *count = 1;
+    }
     *status = s->capture != 0 ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
     *id = s->capture != 0 ? s->capture : 0xdead; /* not set where there is none */
     return CUDA_SUCCESS;
@@ -94,6 +122,24 @@ static CUresult stream_id(CUstream stream, unsigned long long *id) {
     const fake_stream_t *s = &streams[stream_of(stream)];
     *id = s->id;
     return s->capture == 0 ? CUDA_SUCCESS : CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+}
+
+static CUresult add_record_node(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies, size_t count,
+                                CUevent event) {
+    fake_graph_t *g = (fake_graph_t *)(void *)graph;
+    assert_int_equal(count, 1);
+    assert_in_range(g->nnodes, 0, NODES - 1);
+    fake_node_t *added = &g->nodes[g->nnodes++];
+    *added = (fake_node_t){event_of(event), ((const fake_stream_t *)(void *)*dependencies)->work};
+    *node = (CUgraphNode)(void *)added;
+    return CUDA_SUCCESS;
+}
+
+static CUresult destroy_node(CUgraphNode node) {
+    fake_node_t *found = (fake_node_t *)(void *)node;
+    assert_non_null(found->event);
+    found->event = NULL;
+    return CUDA_SUCCESS;
 }
 
 static CUresult error_text(CUresult error, const char **text) {
@@ -118,19 +164,31 @@ static const oh_cuda_t cuda = {.cuCtxSynchronize = synchronize,
                                .cuStreamWaitEvent = wait_event,
                                .cuStreamGetCaptureInfo_v2 = capture_info,
                                .cuStreamGetId = stream_id,
+                               .cuGraphAddEventRecordNode = add_record_node,
+                               .cuGraphDestroyNode = destroy_node,
                                .cuGetErrorName = error_text,
                                .cuGetErrorString = error_text};
 static oh_order_t order;
 static int done;
 
-static int begin(void **state) {
-    (void)state;
+static int begin_with(bool replays) {
     memset(events, 0, sizeof events);
+    memset(graphs, 0, sizeof graphs);
     for (int s = 0; s < STREAMS; s++) streams[s] = (fake_stream_t){.id = 100 + (unsigned)s};
     records = waits = refused = done = 0;
     gone = 0;
     order = (oh_order_t){0};
-    return oh_order_open(&order, &cuda) == ONEHOP_SUCCESS ? 0 : -1;
+    return oh_order_open(&order, &cuda, replays) == ONEHOP_SUCCESS ? 0 : -1;
+}
+
+static int begin(void **state) {
+    (void)state;
+    return begin_with(false);
+}
+
+static int begin_ordered(void **state) {
+    (void)state;
+    return begin_with(true);
 }
 
 static int end(void **state) {
@@ -242,6 +300,80 @@ static void test_last_of_several_is_captured(void **state) {
     operate(3, last);
 }
 
+/* ---- replays ---- */
+
+/* Operations in these streams, until 0, as capture number `capture`. */
+static void capture(uint64_t number, const int *in) {
+    uint64_t before[STREAMS];
+    int last = -1;
+    for (int s = 0; s < STREAMS; s++) {
+        before[s] = streams[s].work;
+        streams[s].work = 0;
+        streams[s].capture = number;
+    }
+    for (; *in != 0; in++) last = operate(*in, last);
+    for (int s = 0; s < STREAMS; s++) {
+        graphs[number].work |= streams[s].work;
+        streams[s].work = before[s];
+        streams[s].capture = 0;
+    }
+}
+
+/* It must follow operation or replay number `last`. Returns its own number. */
+static int replay(uint64_t number, int stream, int last) {
+    fake_stream_t *s = &streams[stream];
+    const fake_graph_t *graph = &graphs[number];
+    int recorders = 0;
+    for (int i = 0; i < graph->nwaits; i++) s->work |= graph->waits[i]->work;
+    if (last >= 0 && (s->work >> last & 1) == 0) fail_msg("replay %d does not wait for %d", done, last);
+    assert_in_range(done, 0, OPERATIONS - 1);
+    s->work |= graph->work | (uint64_t)1 << done;
+    for (int i = 0; i < graph->nnodes; i++) {
+        if (graph->nodes[i].event == NULL) continue;
+        assert_int_equal(graph->nodes[i].behind, graph->work); /* all that was captured */
+        graph->nodes[i].event->work = s->work;
+        recorders++;
+    }
+    assert_int_equal(recorders, 1);
+    return done++;
+}
+
+static void test_replays(void **state) {
+    (void)state;
+    int last = operate(1, -1);
+    capture(4, (int[]){1, 1, 2, 1, 0});
+    capture(5, (int[]){3, 0});
+    last = replay(4, 2, last); /* behind the call */
+    last = replay(4, 3, last); /* behind itself */
+    last = replay(5, 4, last); /* behind another */
+    last = operate(1, last);   /* a call behind a replay, */
+    last = operate(1, last);   /* and behind a call in its own stream */
+    last = operate(2, last);
+    last = replay(5, 3, last);
+    last = replay(4, 3, last);
+    capture(6, (int[]){1, 0});
+    last = operate(4, last); /* what was captured has not run */
+    replay(6, 1, last);
+}
+
+/* Nothing is between the operations of a graph: it waits before the first, and once. */
+static void test_graphs_wait_once(void **state) {
+    (void)state;
+    capture(1, (int[]){1, 1, 1, 1, 0});
+    assert_int_equal(graphs[1].nwaits, 2);
+    assert_int_equal(waits, 2);
+    capture(2, (int[]){1, 2, 0});
+    assert_int_equal(graphs[2].nwaits, 2);
+}
+
+/* Where replays are the caller's, graphs hold operations and no more. */
+static void test_free_replays(void **state) {
+    (void)state;
+    capture(1, (int[]){1, 1, 2, 0});
+    assert_int_equal(graphs[1].nwaits, 0);
+    assert_int_equal(graphs[1].nnodes, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_one_stream_costs_nothing, begin, end),
@@ -253,6 +385,12 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_capture, begin, end),
         cmocka_unit_test_setup_teardown(test_last_stream_is_captured, begin, end),
         cmocka_unit_test_setup_teardown(test_last_of_several_is_captured, begin, end),
+        cmocka_unit_test_setup_teardown(test_replays, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_graphs_wait_once, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_free_replays, begin, end),
+        cmocka_unit_test_setup_teardown(test_streams_by_turns, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_handle_used_again, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_default_streams_of_threads, begin_ordered, end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -41,6 +41,7 @@ static const test_case_t cases[] = {
     {"register", case_register, 200, 1},
     {"graphs", case_graphs, 150, 1},
     {"streams", case_streams, 100, 1},
+    {"replays", case_replays, 100, 1},
     {"streams_that_go", case_streams_that_go, 60, 1},
     {"two_comms", case_two_comms, 100, 2},
     {"broken_context", case_broken_context, 60, 1},

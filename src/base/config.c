@@ -132,6 +132,14 @@ static onehop_result_t resolve_memory(const char *given, oh_share_t *out) {
                    given != NULL ? "memory" : "environment variable ONEHOP_MEMORY", text);
 }
 
+static onehop_result_t resolve_replays(const char *given, bool *ordered) {
+    const char *text = given != NULL ? given : environment("ONEHOP_REPLAYS");
+    *ordered = text != NULL && strcmp(text, "ordered") == 0;
+    if (text == NULL || *ordered || strcmp(text, "free") == 0) return ONEHOP_SUCCESS;
+    return oh_fail(ONEHOP_INVALID_ARGUMENT, "%s is \"%.64s\": expected \"free\" or \"ordered\"",
+                   given != NULL ? "replays" : "environment variable ONEHOP_REPLAYS", text);
+}
+
 /*
  * torchrun's own store listens on MASTER_PORT, so that port cannot be ours. Its name can: it becomes an abstract Unix
  * socket, which leaves no file behind.
@@ -260,6 +268,7 @@ onehop_result_t oh_config_resolve(const onehop_config_t *user, int local, oh_con
     OH_TRY(resolve_text("algorithm", in.algorithm, "ONEHOP_ALGORITHM", NULL, "auto", out->algorithm,
                         sizeof out->algorithm));
     OH_TRY(resolve_memory(in.memory, &out->memory));
+    OH_TRY(resolve_replays(in.replays, &out->orders_replays));
     OH_TRY(resolve_cache(in.cache_dir, out->cache_directory));
     OH_TRY(resolve_tuning(in.tuning, out));
     OH_TRY(resolve_text("nvrtc", NULL, "ONEHOP_NVRTC", NULL, "", out->nvrtc, sizeof out->nvrtc));

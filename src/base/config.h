@@ -3,6 +3,8 @@
 #ifndef OH_BASE_CONFIG_H
 #define OH_BASE_CONFIG_H
 
+#include <stdbool.h>
+
 #include "base/address.h"
 #include "onehop.h"
 
@@ -34,6 +36,7 @@ typedef struct oh_config {
     char job[128];
     char algorithm[OH_NAME_MAX];
     oh_share_t memory;
+    bool orders_replays;               /* of graphs, and calls, whatever streams they use */
     char cache_directory[OH_PATH_MAX]; /* "": compiled kernels are not kept */
     char nvrtc[OH_PATH_MAX];           /* NVRTC's file; "": wherever it is found */
     oh_tuning_source_t tuning;

@@ -81,6 +81,8 @@ static const oh_symbol_t symbols[] = {
     {offsetof(oh_cuda_t, cuStreamBeginCapture), "cuStreamBeginCapture_v2"},
     {offsetof(oh_cuda_t, cuStreamEndCapture), "cuStreamEndCapture"},
     {offsetof(oh_cuda_t, cuThreadExchangeStreamCaptureMode), "cuThreadExchangeStreamCaptureMode"},
+    {offsetof(oh_cuda_t, cuGraphAddEventRecordNode), "cuGraphAddEventRecordNode"},
+    {offsetof(oh_cuda_t, cuGraphDestroyNode), "cuGraphDestroyNode"},
     {offsetof(oh_cuda_t, cuGraphInstantiateWithFlags), "cuGraphInstantiateWithFlags"},
     {offsetof(oh_cuda_t, cuGraphLaunch), "cuGraphLaunch"},
     {offsetof(oh_cuda_t, cuGraphExecDestroy), "cuGraphExecDestroy"},

@@ -103,6 +103,9 @@ typedef struct oh_cuda {
     CUresult (*cuStreamBeginCapture)(CUstream stream, CUstreamCaptureMode mode);
     CUresult (*cuStreamEndCapture)(CUstream stream, CUgraph *graph);
     CUresult (*cuThreadExchangeStreamCaptureMode)(CUstreamCaptureMode *mode);
+    CUresult (*cuGraphAddEventRecordNode)(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies,
+                                          size_t count, CUevent event);
+    CUresult (*cuGraphDestroyNode)(CUgraphNode node);
     CUresult (*cuGraphInstantiateWithFlags)(CUgraphExec *exec, CUgraph graph, unsigned long long flags);
     CUresult (*cuGraphLaunch)(CUgraphExec exec, CUstream stream);
     CUresult (*cuGraphExecDestroy)(CUgraphExec exec);

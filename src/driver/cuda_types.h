@@ -191,6 +191,7 @@ typedef struct CUlaunchConfig {
 } CUlaunchConfig;
 
 enum { CU_STREAM_DEFAULT = 0, CU_STREAM_NON_BLOCKING = 1 };
+enum { CU_EVENT_WAIT_DEFAULT = 0, CU_EVENT_WAIT_EXTERNAL = 1 };
 enum { CU_EVENT_DEFAULT = 0, CU_EVENT_BLOCKING_SYNC = 1, CU_EVENT_DISABLE_TIMING = 2 };
 typedef enum CUstreamCaptureMode {
     CU_STREAM_CAPTURE_MODE_GLOBAL = 0,

@@ -66,7 +66,7 @@ static onehop_result_t prepare_workspace(oh_gpu_backend_t *gpu) {
     const oh_gpu_t *mine = &gpu->gpus[gpu->rank];
     OH_TRY(oh_jit_open(gpu->config.cache_directory, gpu->config.nvrtc, mine->major, mine->minor, &gpu->jit));
     OH_TRY(register_control(gpu));
-    OH_TRY(oh_order_open(&gpu->order, &gpu->cuda));
+    OH_TRY(oh_order_open(&gpu->order, &gpu->cuda, gpu->config.orders_replays));
     OH_TRY(empty_mailboxes(gpu));
     OH_TRY(oh_cuda_check(&gpu->cuda, gpu->cuda.cuCtxSynchronize(), "cannot prepare the workspace"));
     for (int r = 0; r < gpu->nranks; r++) {

@@ -7,14 +7,17 @@ static onehop_result_t new_event(const oh_cuda_t *cuda, CUevent *event) {
     return oh_cuda_check(cuda, cuda->cuEventCreate(event, CU_EVENT_DISABLE_TIMING), "cannot create an event");
 }
 
-onehop_result_t oh_order_open(oh_order_t *order, const oh_cuda_t *cuda) {
+onehop_result_t oh_order_open(oh_order_t *order, const oh_cuda_t *cuda, bool replays) {
     OH_TRY(new_event(cuda, &order->event));
-    return new_event(cuda, &order->captured);
+    OH_TRY(new_event(cuda, &order->captured));
+    order->several = replays;
+    return replays ? new_event(cuda, &order->replayed) : ONEHOP_SUCCESS;
 }
 
 void oh_order_close(oh_order_t *order, const oh_cuda_t *cuda) {
     if (order->event != NULL) cuda->cuEventDestroy(order->event);
     if (order->captured != NULL) cuda->cuEventDestroy(order->captured);
+    if (order->replayed != NULL) cuda->cuEventDestroy(order->replayed);
     *order = (oh_order_t){0};
 }
 
@@ -35,9 +38,9 @@ static onehop_result_t record(const oh_cuda_t *cuda, CUevent event, CUstream str
                          (void *)stream);
 }
 
-static onehop_result_t wait_for(const oh_cuda_t *cuda, oh_turn_t *turn, CUevent event) {
+static onehop_result_t wait_for(const oh_cuda_t *cuda, oh_turn_t *turn, CUevent event, unsigned flags) {
     turn->waits = true;
-    return oh_cuda_check(cuda, cuda->cuStreamWaitEvent(turn->stream, event, 0), "cannot make stream %p wait",
+    return oh_cuda_check(cuda, cuda->cuStreamWaitEvent(turn->stream, event, flags), "cannot make stream %p wait",
                          (void *)turn->stream);
 }
 
@@ -60,17 +63,46 @@ static onehop_result_t follow_late(oh_order_t *order, const oh_cuda_t *cuda, oh_
                              "cannot wait for the last operation, whose stream is gone");
     }
     OH_TRY(record(cuda, order->event, order->stream));
-    return wait_for(cuda, turn, order->event);
+    return wait_for(cuda, turn, order->event, CU_EVENT_WAIT_DEFAULT);
+}
+
+/* The first operation of a graph waits, whenever that is replayed, for what was launched last by then. */
+static onehop_result_t begin_graph(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
+    order->recorder = NULL;
+    OH_TRY(wait_for(cuda, turn, order->event, CU_EVENT_WAIT_EXTERNAL));
+    return wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_EXTERNAL);
+}
+
+/* Behind the last operation, which nothing follows; what is captured next goes by the operation, not by this. */
+static onehop_result_t move_recorder(oh_order_t *order, const oh_cuda_t *cuda, const oh_turn_t *turn) {
+    CUstreamCaptureStatus status;
+    uint64_t capture;
+    CUgraph graph;
+    const CUgraphNode *last;
+    size_t count;
+    OH_TRY(oh_cuda_check(cuda, cuda->cuStreamGetCaptureInfo_v2(turn->stream, &status, &capture, &graph, &last, &count),
+                         "stream %p: cannot tell what it has captured", (void *)turn->stream));
+    CUgraphNode before = order->recorder;
+    OH_TRY(oh_cuda_check(cuda, cuda->cuGraphAddEventRecordNode(&order->recorder, graph, last, count, order->replayed),
+                         "cannot add an event to the graph"));
+    if (before == NULL) return ONEHOP_SUCCESS;
+    return oh_cuda_check(cuda, cuda->cuGraphDestroyNode(before), "cannot take an event out of the graph");
 }
 
 onehop_result_t oh_order_begin(oh_order_t *order, const oh_cuda_t *cuda, CUstream stream, oh_turn_t *turn) {
     OH_TRY(identify(cuda, stream, turn));
     if (turn->capture != 0) {
-        bool follows = order->capture == turn->capture && order->captured_stream != turn->stream;
-        return follows ? wait_for(cuda, turn, order->captured) : ONEHOP_SUCCESS;
+        if (order->capture != turn->capture) {
+            return order->replayed != NULL ? begin_graph(order, cuda, turn) : ONEHOP_SUCCESS;
+        }
+        bool follows = order->captured_stream != turn->stream;
+        return follows ? wait_for(cuda, turn, order->captured, CU_EVENT_WAIT_DEFAULT) : ONEHOP_SUCCESS;
+    }
+    if (order->replayed != NULL && order->capture != 0) {
+        OH_TRY(wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_DEFAULT));
     }
     if (!order->any || order->stream_id == turn->stream_id) return ONEHOP_SUCCESS;
-    if (order->several) return wait_for(cuda, turn, order->event);
+    if (order->several) return wait_for(cuda, turn, order->event, CU_EVENT_WAIT_DEFAULT);
     OH_TRY(follow_late(order, cuda, turn));
     order->several = true;
     return ONEHOP_SUCCESS;
@@ -80,7 +112,8 @@ onehop_result_t oh_order_end(oh_order_t *order, const oh_cuda_t *cuda, const oh_
     if (turn->capture != 0) {
         order->capture = turn->capture;
         order->captured_stream = turn->stream;
-        return record(cuda, order->captured, turn->stream);
+        OH_TRY(record(cuda, order->captured, turn->stream));
+        return order->replayed != NULL ? move_recorder(order, cuda, turn) : ONEHOP_SUCCESS;
     }
     order->any = true;
     order->stream = turn->stream;
