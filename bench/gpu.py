@@ -116,7 +116,7 @@ def merge_turns(turns):
     merged["results"] = []
     for rows in zip(*(turn["results"] for turn in turns)):
         row = {**rows[0], "wrong": sum(one["wrong"] for one in rows)}
-        for key in ("time_us", "time_p99_us", "host_us"):
+        for key in ("time_us", "time_p99_us", "host_us", "neighbour_us"):
             row[key] = median(one[key] for one in rows)
         row["peers"] = {peer: median(one["peers"][peer] for one in rows) for peer in rows[0]["peers"]}
         merged["results"].append(row)

@@ -58,7 +58,8 @@ typedef struct bench_call {
 /* Of one operation, on the slowest rank. */
 typedef struct bench_time {
     double median_us, p99_us;
-    double host_us; /* on a GPU: what a call costs the processor */
+    double host_us;      /* on a GPU: what a call costs the processor */
+    double neighbour_us; /* on a GPU: what the neighbour takes alone; 0 without one */
 } bench_time_t;
 
 /* One all-reduce of fresh data into a buffer that held none of the result; *wrong grows by the elements of all ranks

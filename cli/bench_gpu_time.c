@@ -190,6 +190,7 @@ bool gpu_bench_time(gpu_bench_t *bench, const gpu_subject_t *s, bench_time_t *ti
     if (!measure(bench, s, operations, &time->median_us, &time->p99_us)) return false;
     time->median_us = (time->median_us - alone) / operations;
     time->p99_us = (time->p99_us - alone) / operations;
+    time->neighbour_us = alone / operations;
     return true;
 }
 

@@ -134,7 +134,9 @@ static json_object *row_to_json(const bench_report_t *report, const bench_row_t 
                                      {0}};
     json_object *object = json_add(json_object_new_object(), members);
     if (!on_gpu(report)) return object;
-    return json_add(object, (json_member_t[]){json_real("host_us", row->time.host_us), {0}});
+    return json_add(object, (json_member_t[]){json_real("host_us", row->time.host_us),
+                                              json_real("neighbour_us", row->time.neighbour_us),
+                                              {0}});
 }
 
 static void print_place(const bench_report_t *report, const bench_row_t *row) {
@@ -161,7 +163,7 @@ bool bench_report_add(bench_report_t *report, const bench_row_t *row) {
 }
 
 /* Beyond the schema: host, ranks_as, placement, signal_ns, seed; on a GPU rounds, neighbour_bytes, nccl_version, and
- * host_us in each result. */
+ * host_us and neighbour_us in each result. */
 static json_object *to_json(const bench_report_t *report) {
     const bench_options_t *o = report->options;
     const char *device = on_gpu(report) ? gpu_name(report->rank->gpu) : report->machine.cpu;

@@ -100,7 +100,7 @@ import json, os, sys
 words = dict(zip(sys.argv, sys.argv[1:]))
 fast, forced = "/variants/fast:" in os.environ.get("LD_LIBRARY_PATH", ""), "ONEHOP_ALGORITHM" in os.environ
 rows = [{{"bytes": int(size), "in_place": place, "dtype": words["--dtype"], "algorithm": "one_shot_push", "blocks": 1,
-         "threads": 64, "registered": "--registered" in sys.argv, "wrong": 0, "host_us": 1.0, "peers": {{}},
+         "threads": 64, "registered": "--registered" in sys.argv, "wrong": 0, "host_us": 1.0, "neighbour_us": 0.0, "peers": {{}},
          "time_us": int(size) / 1024 / (1 + fast) + forced, "time_p99_us": 9.0}} for size in words["--sizes"].split(",") for place in (False, True)]
 bound = os.environ.get("ONEHOP_MAX_BLOCKS")
 if bound == "7":
@@ -139,13 +139,14 @@ class Whole(unittest.TestCase):
 
     def test_turns(self):
         def turn(us, wrong, peer):
-            row = {"bytes": 8, "time_us": us, "time_p99_us": 2 * us, "host_us": 1.0, "wrong": wrong, "peers": {"nccl": peer}}
+            row = {"bytes": 8, "time_us": us, "time_p99_us": 2 * us, "host_us": 1.0, "neighbour_us": us + 1,
+                   "wrong": wrong, "peers": {"nccl": peer}}
             return {"name": "x", "failed": wrong > 0, "results": [row]}
 
         merged = gpu.merge_turns([turn(3.0, 0, 9.0), turn(1.0, 2, 7.0), turn(2.0, 0, 8.0)])
         self.assertEqual((merged["turns"], merged["failed"]), (3, True))
-        self.assertEqual(merged["results"], [{"bytes": 8, "time_us": 2.0, "time_p99_us": 4.0, "host_us": 1.0, "wrong": 2,
-                                              "peers": {"nccl": 8.0}}])
+        self.assertEqual(merged["results"], [{"bytes": 8, "time_us": 2.0, "time_p99_us": 4.0, "host_us": 1.0,
+                                              "neighbour_us": 3.0, "wrong": 2, "peers": {"nccl": 8.0}}])
         found, _ = self.run_main("--blocks", "")
         self.assertEqual([one["turns"] for one in found["runs"]], [3, 3, 1, *[1] * 9])
 

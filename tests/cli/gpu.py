@@ -75,6 +75,8 @@ class Bench(OnGpu):
         _, alone = self.bench(*TWO)
         _, beside = self.bench(*TWO, "--neighbour", "64M")
         self.assertEqual((alone["neighbour_bytes"], beside["neighbour_bytes"]), (0, 64 << 20))
+        self.assertEqual({row["neighbour_us"] for row in alone["results"]}, {0})
+        self.assertTrue(all(row["neighbour_us"] > 5 for row in beside["results"]))
         more = median(b["time_us"] - a["time_us"] for a, b in zip(alone["results"], beside["results"]))
         self.assertLess(more, 25, "the neighbour alone takes more than that")
 
