@@ -83,59 +83,41 @@ static onehop_result_t find_peer(const oh_cuda_t *cuda, const oh_gpu_t *mine, co
     return find_device(cuda, theirs->uuid, out);
 }
 
+/* Atomics reach over NVLink alone. */
 static onehop_result_t check_peer(const oh_cuda_t *cuda, CUdevice device, const oh_gpu_t *mine, const oh_gpu_t *theirs,
-                                  int peer) {
+                                  int peer, bool *nvlink) {
     CUdevice other;
     OH_TRY(find_peer(cuda, mine, theirs, &other));
     if (other < 0) return ONEHOP_SUCCESS;
-    int can = 0;
+    int can = 0, atomics = 0;
     char from[GPU_TEXT], to[GPU_TEXT];
     show(mine, from);
     show(theirs, to);
     OH_TRY(oh_cuda_check(cuda, cuda->cuDeviceCanAccessPeer(&can, device, other),
                          "cannot ask whether %s can access %s of rank %d", from, to, peer));
-    if (can) return ONEHOP_SUCCESS;
-    return oh_fail(ONEHOP_UNSUPPORTED, "%s cannot access %s of rank %d: no peer access (NVLink or PCIe peer-to-peer)",
-                   from, to, peer);
-}
-
-onehop_result_t oh_gpu_check_access(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap,
-                                    const oh_patience_t *patience, const oh_gpu_t *gpus) {
-    int rank = oh_bootstrap_rank(bootstrap), nranks = oh_bootstrap_nranks(bootstrap);
-    OH_TRY(check_capability(gpus, nranks));
-    onehop_result_t result = ONEHOP_SUCCESS, verdict;
-    for (int r = 0; r < nranks && result == ONEHOP_SUCCESS; r++) {
-        result = check_peer(cuda, device, &gpus[rank], &gpus[r], r);
+    if (!can) {
+        return oh_fail(ONEHOP_UNSUPPORTED,
+                       "%s cannot access %s of rank %d: no peer access (NVLink or PCIe peer-to-peer)", from, to, peer);
     }
-    OH_TRY(oh_agree(bootstrap, "GPU access", result, patience, &verdict));
-    return verdict;
-}
-
-/* Atomics reach over NVLink alone. */
-static onehop_result_t check_atomics(const oh_cuda_t *cuda, CUdevice device, const oh_gpu_t *mine,
-                                     const oh_gpu_t *theirs, bool *atomics) {
-    CUdevice other;
-    int native = 0;
-    OH_TRY(find_peer(cuda, mine, theirs, &other));
-    if (other < 0) return ONEHOP_SUCCESS;
     OH_TRY(oh_cuda_check(
-        cuda, cuda->cuDeviceGetP2PAttribute(&native, CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED, device, other),
-        "cannot ask what joins GPU %d and GPU %d", device, other));
-    *atomics = *atomics && native != 0;
+        cuda, cuda->cuDeviceGetP2PAttribute(&atomics, CU_DEVICE_P2P_ATTRIBUTE_NATIVE_ATOMIC_SUPPORTED, device, other),
+        "cannot ask what joins %s and %s of rank %d", from, to, peer));
+    *nvlink = *nvlink && atomics != 0;
     return ONEHOP_SUCCESS;
 }
 
-onehop_result_t oh_gpu_find_links(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap,
-                                  const oh_patience_t *patience, const oh_gpu_t *gpus, oh_links_t *links) {
+onehop_result_t oh_gpu_check_access(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap,
+                                    const oh_patience_t *patience, const oh_gpu_t *gpus, oh_links_t *links) {
     int rank = oh_bootstrap_rank(bootstrap), nranks = oh_bootstrap_nranks(bootstrap);
-    bool mine = true, all[ONEHOP_MAX_RANKS];
+    bool nvlink = true, all[ONEHOP_MAX_RANKS];
+    OH_TRY(check_capability(gpus, nranks));
     onehop_result_t result = ONEHOP_SUCCESS, verdict;
     for (int r = 0; r < nranks && result == ONEHOP_SUCCESS; r++) {
-        result = check_atomics(cuda, device, &gpus[rank], &gpus[r], &mine);
+        result = check_peer(cuda, device, &gpus[rank], &gpus[r], r, &nvlink);
     }
-    OH_TRY(oh_agree(bootstrap, "GPU links asked", result, patience, &verdict));
+    OH_TRY(oh_agree(bootstrap, "GPU access", result, patience, &verdict));
     OH_TRY(verdict);
-    OH_TRY(oh_bootstrap_allgather(bootstrap, "GPU links", &mine, all, sizeof mine, patience));
+    OH_TRY(oh_bootstrap_allgather(bootstrap, "GPU links", &nvlink, all, sizeof nvlink, patience));
     *links = OH_NVLINK;
     for (int r = 0; r < nranks; r++) {
         if (!all[r]) *links = OH_PCIE;

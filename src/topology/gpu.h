@@ -30,17 +30,11 @@ onehop_result_t oh_gpu_gather(const oh_cuda_t *cuda, CUdevice device, oh_bootstr
 
 /*
  * Collective, with what oh_gpu_gather gave. UNSUPPORTED on all ranks if two GPUs differ in compute capability, or if
- * one cannot read and write the memory of another. A GPU that a process does not see is not asked about.
+ * one cannot read and write the memory of another. *links: NVLink, unless atomics do not reach from one GPU to another.
+ * Ranks on one GPU need none, and a GPU that a process does not see is not asked about.
  */
 onehop_result_t oh_gpu_check_access(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap,
-                                    const oh_patience_t *patience, const oh_gpu_t *gpus);
-
-/*
- * Collective, where all have access: NVLink, unless atomics do not reach from one GPU to another. Ranks on one GPU need
- * none, and a GPU that a process does not see is not asked about.
- */
-onehop_result_t oh_gpu_find_links(const oh_cuda_t *cuda, CUdevice device, oh_bootstrap_t *bootstrap,
-                                  const oh_patience_t *patience, const oh_gpu_t *gpus, oh_links_t *links);
+                                    const oh_patience_t *patience, const oh_gpu_t *gpus, oh_links_t *links);
 
 /* The name that all of them have; NULL if they differ. */
 const char *oh_gpu_name(const oh_gpu_t *gpus, int nranks);

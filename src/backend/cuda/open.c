@@ -95,7 +95,7 @@ static int count_sharers(const oh_gpu_backend_t *gpu) {
 
 static onehop_result_t meet_gpus(oh_gpu_backend_t *gpu, const oh_patience_t *patience) {
     OH_TRY(oh_gpu_gather(&gpu->cuda, gpu->device, gpu->bootstrap, patience, gpu->gpus));
-    OH_TRY(oh_gpu_check_access(&gpu->cuda, gpu->device, gpu->bootstrap, patience, gpu->gpus));
+    OH_TRY(oh_gpu_check_access(&gpu->cuda, gpu->device, gpu->bootstrap, patience, gpu->gpus, &gpu->links));
     gpu->share = count_sharers(gpu);
     gpu->dependent_launch = gpu->gpus[gpu->rank].major >= 9 && gpu->share == 1;
     gpu->sizes =
@@ -106,12 +106,11 @@ static onehop_result_t meet_gpus(oh_gpu_backend_t *gpu, const oh_patience_t *pat
 static onehop_result_t find_tables(oh_gpu_backend_t *gpu, const oh_patience_t *patience) {
     const oh_device_question_t question = oh_gpu_question(gpu, 0, ONEHOP_FLOAT32, ONEHOP_SUM);
     const int bound = gpu->config.max_blocks;
-    oh_gpu_place_t place = {.gpu = oh_gpu_name(gpu->gpus, gpu->nranks),
-                            .nranks = gpu->nranks,
-                            .blocks = oh_device_blocks_max(&question),
-                            .max_blocks = bound < gpu->sizes.teams ? bound : 0};
-    OH_TRY(oh_gpu_find_links(&gpu->cuda, gpu->device, gpu->bootstrap, patience, gpu->gpus, &gpu->links));
-    place.links = gpu->links;
+    const oh_gpu_place_t place = {.gpu = oh_gpu_name(gpu->gpus, gpu->nranks),
+                                  .links = gpu->links,
+                                  .nranks = gpu->nranks,
+                                  .blocks = oh_device_blocks_max(&question),
+                                  .max_blocks = bound < gpu->sizes.teams ? bound : 0};
     onehop_result_t mine = gpu->rank == 0 ? oh_tuning_for_gpus(&gpu->config, &place, &gpu->tuning) : ONEHOP_SUCCESS;
     return oh_agree_with_first(gpu->bootstrap, "tuning", mine, &gpu->tuning, sizeof gpu->tuning, patience);
 }
