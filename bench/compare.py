@@ -26,43 +26,42 @@ import gpu
 from host_report import human, print_columns
 
 
+def build():
+    return gpu.ONEHOP.parent.parent
+
+
 def folder_of(name):
-    return gpu.ONEHOP.parent.parent / "variants" / name
+    return build() / "variants" / name
 
 
 def save(name):
     folder = folder_of(name)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for library in (gpu.ONEHOP.parent.parent / "src").glob("libonehop.so*"):
+    for library in (build() / "src").glob("libonehop.so*"):
         shutil.copy2(library, folder, follow_symlinks=False)
     print(f"kept in {folder}")
 
 
-def environment_of(what, max_blocks):
+def variables_of(what):
     """The command finds its library beside it, unless the loader is told of another."""
     variant, _, algorithm = what.partition("@")
-    environment = dict(os.environ)
+    variables = {"ONEHOP_ALGORITHM": algorithm} if algorithm else {}
     if variant:
         folder = folder_of(variant)
         if not folder.is_dir():
             known = sorted(each.name for each in folder.parent.iterdir()) if folder.parent.is_dir() else []
             sys.exit(f"bench/compare.py: \"{what}\": there is no {folder}: expected one of {', '.join(known) or 'none'}")
-        environment["LD_LIBRARY_PATH"] = f"{folder}:{environment.get('LD_LIBRARY_PATH', '')}"
-    if algorithm:
-        environment["ONEHOP_ALGORITHM"] = algorithm
-    if max_blocks:
-        environment["ONEHOP_MAX_BLOCKS"] = str(max_blocks)
-    return environment
+        variables["LD_LIBRARY_PATH"] = f"{folder}:{os.environ.get('LD_LIBRARY_PATH', '')}"
+    return variables
 
 
 def measure(what, options, path):
     """Microseconds by bytes."""
-    command = [gpu.ONEHOP, "bench", "--device", "cuda", "-n", options.nranks, "--dtype", options.dtype, "--sizes",
-               ",".join(map(str, options.sizes)), "--rounds", options.rounds, "--mode", options.mode, "--json", path,
-               *(["--neighbour", options.neighbour] if options.neighbour else [])]
-    done = subprocess.run([str(word) for word in command], env=environment_of(what, options.max_blocks), text=True,
-                          check=False, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    neighbour = ["--neighbour", options.neighbour] if options.neighbour else []
+    done = gpu.bench(options, path, options.dtype, options.sizes, ["--mode", options.mode, *neighbour],
+                     options.max_blocks, variables_of(what), text=True, stdout=subprocess.PIPE,
+                     stderr=subprocess.STDOUT)
     if done.returncode != 0:
         sys.exit(f"bench/compare.py: {what}: exit status {done.returncode}\n{done.stdout[-2000:]}")
     rows = json.loads(path.read_text())["results"]
@@ -85,8 +84,7 @@ def arguments(words=None):
     options = parser.parse_args(words)
     if not options.save and not options.what:
         parser.error("expected at least one WHAT, or --save")
-    if not gpu.ONEHOP.exists():
-        sys.exit(f"bench/compare.py: {gpu.ONEHOP} is missing: run `make build-gpu` where there is a compiler")
+    gpu.need_build("bench/compare.py")
     return options
 
 

@@ -43,6 +43,11 @@ def count_gpus():
     return len(listing.splitlines())
 
 
+def need_build(script):
+    if not ONEHOP.exists():
+        sys.exit(f"{script}: {ONEHOP} is missing: run `make build-gpu` where there is a compiler")
+
+
 def find_nccl():
     """Where PyTorch's wheel keeps it; None: where the loader looks."""
     for name in ("python3", sys.executable):
@@ -92,17 +97,27 @@ def plan(options):
         yield Wanted(f"{first}, graphs, at most {blocks} blocks", first, max_blocks=blocks)
 
 
+def listed(sizes):
+    """As the options take them."""
+    return ",".join(map(str, sizes))
+
+
+def bench(options, path, dtype, sizes, more, max_blocks, variables=None, **how):
+    """Runs `onehop bench`, which writes to `path`; `how` is for subprocess.run."""
+    command = [ONEHOP, "bench", "--device", "cuda", "-n", options.nranks, "--dtype", dtype, "--sizes", listed(sizes),
+               "--rounds", options.rounds, "--json", path, *more]
+    path.unlink(missing_ok=True)
+    bound = {"ONEHOP_MAX_BLOCKS": str(max_blocks)} if max_blocks else {}
+    return subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL,
+                          env={**os.environ, **bound, **(variables or {})}, **how)
+
+
 def run(wanted, options, folder):
     path = pathlib.Path(folder) / "bench.json"
-    sizes = ",".join(str(nbytes + wanted.extra_bytes) for nbytes in options.sizes)
-    command = [ONEHOP, "bench", "--device", "cuda", "-n", options.nranks, "--dtype", wanted.dtype, "--sizes", sizes,
-               "--rounds", options.rounds, *(["--algorithm", options.algorithm] if options.algorithm else []),
-               "--json", path, *wanted.arguments]
+    sizes = [nbytes + wanted.extra_bytes for nbytes in options.sizes]
+    algorithm = ["--algorithm", options.algorithm] if options.algorithm else []
     print(f"== {wanted.name}", flush=True)
-    path.unlink(missing_ok=True)
-    bound = {"ONEHOP_MAX_BLOCKS": str(wanted.max_blocks)} if wanted.max_blocks else {}
-    done = subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL,
-                          env={**os.environ, **bound})
+    done = bench(options, path, wanted.dtype, sizes, [*algorithm, *wanted.arguments], wanted.max_blocks)
     if not path.exists():
         print(f"== {wanted.name} FAILED: exit status {done.returncode}", flush=True)
         return None
@@ -133,25 +148,22 @@ def measure(options, folder):
     return [None if None in each else merge_turns(each) for each in turns.values()]
 
 
-def find_torch():
-    """A Python that has PyTorch; loading it takes long."""
-    for name in ("python3", sys.executable):
-        found = subprocess.run([name, "-c", "import importlib.util; print(importlib.util.find_spec('torch') or '')"],
-                               text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
-        if found:
-            return name
-    return None
+def has_torch(python):
+    """Whether this Python has PyTorch, without loading it, which takes long."""
+    found = subprocess.run([python, "-c", "import importlib.util; print(importlib.util.find_spec('torch') or '')"],
+                           text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip()
+    return found != ""
 
 
 def run_torch(options, path):
     """What torch_peers.py has written; None if nothing."""
-    python = None if options.no_torch else find_torch()
+    python = None if options.no_torch else next(filter(has_torch, ("python3", sys.executable)), None)
     if python is None:
         return None
     print("== PyTorch", flush=True)
     path.unlink(missing_ok=True)
-    command = [python, "-B", ROOT / "bench/torch_peers.py", "--nranks", options.nranks, "--sizes",
-               ",".join(map(str, options.sizes)), "--rounds", options.rounds, "--neighbour", 0 if options.quick else options.neighbour, "--output", path]
+    command = [python, "-B", ROOT / "bench/torch_peers.py", "--nranks", options.nranks, "--sizes", listed(options.sizes),
+               "--rounds", options.rounds, "--neighbour", 0 if options.quick else options.neighbour, "--output", path]
     subprocess.run([str(word) for word in command], check=False, stdin=subprocess.DEVNULL)
     return json.loads(path.read_text()) if path.exists() else None
 
@@ -162,9 +174,8 @@ def merge(runs, found):
     for one in found["results"]:
         times.setdefault((one["bytes"], one["dtype"], one["neighbour_bytes"]), {})[one["peer"]] = one["time_us"]
     for one in runs:
-        for row in one["results"] if one["mode"] == "graph" and not one.get("max_blocks") else ():
-            if not row["registered"]:
-                row["peers"].update(times.get((row["bytes"], row["dtype"], one["neighbour_bytes"]), {}))
+        for row in one["results"] if one["mode"] == "graph" and report.is_plain(one) else ():
+            row["peers"].update(times.get((row["bytes"], row["dtype"], one["neighbour_bytes"]), {}))
         one["torch_version"] = found["torch"]
 
 
@@ -175,7 +186,7 @@ def table(found):
     lines = [["bytes", "out", "in", "host", *map(of.label, of.peers), "best/out", "best/in", "chosen"]]
     for nbytes in of.sizes:
         out, inside = of.rows[False][nbytes], of.rows[True][nbytes]
-        leads = [min(of.leads(nbytes, in_place).values(), default=None) for in_place in (False, True)]
+        leads = [of.lead(nbytes, in_place) for in_place in (False, True)]
         slower = "  SLOWER" if any(lead is not None and lead < 1 for lead in leads) else ""
         wrong = f"  {out['wrong'] + inside['wrong']} WRONG" if out["wrong"] + inside["wrong"] else ""
         ours = (out["time_us"], inside["time_us"], out.get("host_us"))
@@ -187,7 +198,8 @@ def table(found):
 
 def write(runs, options, path):
     """The first run, with all runs beside it: who knows the schema finds one run where it belongs."""
-    first = {key: value for key, value in runs[0].items() if key not in ("name", "failed", "max_blocks", "extra_bytes", "turns")}
+    added = ("name", "failed", "max_blocks", "extra_bytes", "turns")
+    first = {key: value for key, value in runs[0].items() if key not in added}
     whole = {**first, "seconds": options.seconds, "runs": runs}
     path.write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
     print(f"results: {path}")
@@ -227,8 +239,7 @@ def arguments(words=None):
     parser.add_argument("--no-torch", action="store_true", help="do not measure PyTorch's")
     parser.add_argument("--nccl", help="NCCL's library (default: PyTorch's, else the system's)")
     options = parser.parse_args(words)
-    if not ONEHOP.exists():
-        sys.exit(f"bench/gpu.py: {ONEHOP} is missing: run `make build-gpu` where there is a compiler")
+    need_build("bench/gpu.py")
     options.nranks = options.nranks or count_gpus()
     nccl = options.nccl or find_nccl()
     options.peers = [] if options.no_nccl else ["--peer", "nccl", *(["--nccl", nccl] if nccl else [])]

@@ -68,6 +68,11 @@ def read_separate(device, nranks, folder=RESULTS):
     return {name: {int(row["size_kib"]) << 10: float(row[name]) for row in rows if row[name]} for name in names}
 
 
+def is_plain(found):
+    """Whether a run is of the usual launches, sizes and buffers, which the others are measured with."""
+    return not (found["results"][0]["registered"] or found.get("max_blocks", 0) or found.get("extra_bytes", 0))
+
+
 class Run:
     """One run of gpu.py: what Onehop took by bytes, and whom it is compared with."""
 
@@ -80,7 +85,7 @@ class Run:
         self.registered = found["results"][0]["registered"]
         self.max_blocks = found.get("max_blocks", 0)  # 0: no bound
         self.extra_bytes = found.get("extra_bytes", 0)  # on top of the sizes that it stands for
-        self.plain = not self.registered and self.max_blocks == 0 and self.extra_bytes == 0
+        self.plain = is_plain(found)
         self.rows = {in_place: {row["bytes"] - self.extra_bytes: row for row in found["results"]
                                 if row["in_place"] == in_place}
                      for in_place in (False, True)}
@@ -107,9 +112,9 @@ class Run:
         times = {peer: self.peer_time(peer, nbytes, in_place) for peer in self.peers}
         return {peer: us / self.time(nbytes, in_place) for peer, us in times.items() if us is not None}
 
-    def lead(self, nbytes):
+    def lead(self, nbytes, in_place=False):
         """That over the fastest of them; None where there is nobody."""
-        return min(self.leads(nbytes).values(), default=None)
+        return min(self.leads(nbytes, in_place).values(), default=None)
 
 
 def read_runs(path):

@@ -28,7 +28,7 @@ from concurrent import futures
 from statistics import median
 
 import report
-from gpu import NEIGHBOUR, SIZES, size, sizes_of
+from gpu import NEIGHBOUR, SIZES, has_torch, size, sizes_of
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEERS = ("torch_nccl", "torch_symm_one_shot", "torch_symm_two_shot")
@@ -364,7 +364,7 @@ def main():
     options = parse(sys.argv[1:])
     gpus = len(ask("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines())
     nranks = options.nranks or min(gpus, 8)
-    if not ask(sys.executable, "-c", "import importlib.util; print(importlib.util.find_spec('torch') or '')"):
+    if not has_torch(sys.executable):
         print("bench/torch_peers.py: PyTorch is not installed")
         sys.exit(SKIPPED)
     if not 2 <= nranks <= gpus:

@@ -5,7 +5,6 @@
  * calls. Before the first event all ranks meet in an all-reduce, which no rank's GPU reaches before its graph is asked
  * for.
  */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -119,7 +118,7 @@ static bool sum_up(gpu_bench_t *bench, double *median, double *p99) {
     if (!rank_all_reduce_host(bench->control, samples, (size_t)rounds, ONEHOP_FLOAT64, ONEHOP_MAX)) return false;
     samples_sort(samples, rounds);
     *median = samples_median(samples, rounds);
-    *p99 = samples[(int)ceil(0.99 * rounds) - 1];
+    *p99 = samples_quantile(samples, rounds, 0.99);
     return true;
 }
 

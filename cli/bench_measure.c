@@ -53,11 +53,6 @@ static bool warm_up(rank_t *rank, const bench_call_t *call, int warmup, double u
 
 static int clamp(double value, int low, int high) { return value < low ? low : value > high ? high : (int)value; }
 
-/* The value that a share of `quantile` of the samples does not exceed. */
-static double quantile_of(const double *sorted, int count, double quantile) {
-    return sorted[clamp(ceil(quantile * count) - 1, 0, count - 1)];
-}
-
 /* How much is measured, by what one operation takes. */
 typedef struct series {
     int iters, warmup; /* as asked for, or -1: */
@@ -83,7 +78,7 @@ static bool median_of_batches(rank_t *rank, const bench_call_t *call, const seri
     }
     if (!max_over_ranks(rank, s->samples, s->batches)) return false;
     samples_sort(s->samples, s->batches);
-    *out = quantile_of(s->samples, s->batches, 0.5);
+    *out = samples_quantile(s->samples, s->batches, 0.5);
     return true;
 }
 
@@ -99,7 +94,7 @@ static bool p99_of_singles(rank_t *rank, const bench_call_t *call, const series_
     }
     if (!max_over_ranks(rank, s->samples, s->singles)) return false;
     samples_sort(s->samples, s->singles);
-    *out = quantile_of(s->samples, s->singles, 0.99);
+    *out = samples_quantile(s->samples, s->singles, 0.99);
     return true;
 }
 

@@ -10,6 +10,7 @@
 
 #include "gpu_state.h"
 #include "on_gpu.h"
+#include "samples.h"
 
 enum {
     STREAMS = 2,
@@ -283,14 +284,9 @@ static resources_t take_stock(mix_t *mix, size_t *used) {
     return resources;
 }
 
-static int ascending(const void *a, const void *b) {
-    const double *x = a, *y = b;
-    return (*x > *y) - (*x < *y);
-}
-
 static double median(double *values, int count) {
-    qsort(values, (size_t)count, sizeof *values, ascending);
-    return values[count / 2];
+    samples_sort(values, count);
+    return samples_median(values, count);
 }
 
 static void tell(mix_t *mix, const plan_t *plan, size_t before, size_t after) {

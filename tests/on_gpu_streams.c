@@ -12,10 +12,14 @@
 
 enum { STREAMS = 4, CALLS = 12, REPLAYS = 3, IMAGES = 3, SECONDS = 5, QUICK_SECONDS = 2 };
 
+struct bench;
+
 /* Shared by the ranks. */
 typedef struct plan {
     int streams;
     uint64_t seed;
+    int (*round)(struct bench *bench, int streams); /* returns how much it has done */
+    const char *replays;                            /* of the configuration */
     atomic_int on[2];
     atomic_llong done;
 } plan_t;
@@ -77,14 +81,19 @@ static void stumble(bench_t *bench) {
     CHECK(gpu_delay(bench->seat.gpu, (unsigned)rng_below(&bench->mine, 200)), "%s", gpu_error());
 }
 
-/* Each in a stream that is drawn, with what it needs before it; nothing else orders them. */
+/* A call that is drawn, with what it needs before it, in the stream where the seat is. */
+static void launch_one(bench_t *bench, call_t *call, slot_t slot, size_t bytes) {
+    *call = call_draw(&bench->rng, bench->images, IMAGES, slot, bytes);
+    call_prepare(&bench->seat, call);
+    stumble(bench);
+    CHECK_SUCCESS(call_launch(&bench->seat, call));
+}
+
+/* Each in a stream that is drawn; nothing else orders them. */
 static void launch_drawn(bench_t *bench, int streams, call_t calls[CALLS], size_t bytes) {
     for (int i = 0; i < CALLS; i++) {
         turn_to(bench, bench->streams[rng_below(&bench->rng, (uint64_t)streams)]);
-        calls[i] = call_draw(&bench->rng, bench->images, IMAGES, bench->slots[i], bytes);
-        call_prepare(&bench->seat, &calls[i]);
-        stumble(bench);
-        CHECK_SUCCESS(call_launch(&bench->seat, &calls[i]));
+        launch_one(bench, &calls[i], bench->slots[i], bytes);
         stumble(bench);
     }
     turn_to(bench, bench->home);
@@ -126,15 +135,22 @@ static void capture_in_streams(bench_t *bench, int streams) {
     gpu_graph_free(bench->seat.gpu, &graph);
 }
 
-static void streams_rank(int rank, int nranks, void *ctx) {
+static int streams_round(bench_t *bench, int streams) {
+    call_in_streams(bench, streams);
+    capture_in_streams(bench, streams);
+    return (1 + REPLAYS) * CALLS;
+}
+
+static void rounds_rank(int rank, int nranks, void *ctx) {
     plan_t *plan = ctx;
     bench_t bench = bench_open(rank, nranks, plan);
     int64_t deadline = now_ns() + (int64_t)tests_seconds(rounds(SECONDS, QUICK_SECONDS)) * 1000000000;
-    seat_join(&bench.seat, 0, NULL);
+    onehop_config_t wish = ONEHOP_CONFIG_INIT;
+    wish.replays = plan->replays;
+    seat_join(&bench.seat, 0, &wish);
     for (int round = 0; goes_on(plan->on, rank, round, deadline); round++) {
-        call_in_streams(&bench, plan->streams);
-        capture_in_streams(&bench, plan->streams);
-        if (rank == 0) atomic_fetch_add(&plan->done, (1 + REPLAYS) * CALLS);
+        int done = plan->round(&bench, plan->streams);
+        if (rank == 0) atomic_fetch_add(&plan->done, done);
     }
     seat_leave(&bench.seat);
     bench_close(&bench);
@@ -142,10 +158,11 @@ static void streams_rank(int rank, int nranks, void *ctx) {
 
 void case_streams(int gpus) {
     plan_t *plan = shared_zalloc(sizeof *plan);
+    plan->round = streams_round;
     for (plan->streams = 2; plan->streams <= STREAMS; plan->streams += 2) {
         plan->seed = tests_seed() + (uint64_t)plan->streams;
         atomic_store(&plan->done, 0);
-        team_run(gpus, streams_rank, plan);
+        team_run(gpus, rounds_rank, plan);
         printf("%d ranks, %d streams, %lld all-reduces\n", gpus, plan->streams, (long long)atomic_load(&plan->done));
         CHECK(atomic_load(&plan->done) > 0, "nothing was done");
     }
@@ -181,22 +198,15 @@ static void act(bench_t *bench, int streams, const gpu_graph_t graphs[GRAPHS], c
             int g = i < GRAPHS ? i : (int)rng_below(&bench->rng, GRAPHS);
             CHECK(gpu_replay(bench->seat.gpu, &graphs[g]), "%s", gpu_error());
         } else {
-            call_t *call = &calls[called];
-            *call = call_draw(&bench->rng, bench->images, IMAGES, bench->slots[called++], GPU_MIB);
-            call_prepare(&bench->seat, call);
-            stumble(bench);
-            CHECK_SUCCESS(call_launch(&bench->seat, call));
+            launch_one(bench, &calls[called], bench->slots[called], GPU_MIB);
+            called++;
         }
     }
-    for (; called < CALLED; called++) {
-        turn_to(bench, bench->home);
-        calls[called] = call_draw(&bench->rng, bench->images, IMAGES, bench->slots[called], GPU_MIB);
-        call_prepare(&bench->seat, &calls[called]);
-        CHECK_SUCCESS(call_launch(&bench->seat, &calls[called]));
-    }
+    turn_to(bench, bench->home);
+    for (; called < CALLED; called++) launch_one(bench, &calls[called], bench->slots[called], GPU_MIB);
 }
 
-static void replays_round(bench_t *bench, int streams) {
+static int replays_round(bench_t *bench, int streams) {
     call_t calls[CALLED], captured[GRAPHS][IN_GRAPH];
     gpu_graph_t graphs[GRAPHS];
     doing("replays and calls in %d streams", streams);
@@ -207,28 +217,16 @@ static void replays_round(bench_t *bench, int streams) {
     for (int i = 0; i < CALLED; i++) call_check(&bench->seat, &calls[i]);
     for (int i = 0; i < GRAPHS * IN_GRAPH; i++) call_check(&bench->seat, &captured[i / IN_GRAPH][i % IN_GRAPH]);
     for (int g = 0; g < GRAPHS; g++) gpu_graph_free(bench->seat.gpu, &graphs[g]);
-}
-
-static void replays_rank(int rank, int nranks, void *ctx) {
-    plan_t *plan = ctx;
-    bench_t bench = bench_open(rank, nranks, plan);
-    int64_t deadline = now_ns() + (int64_t)tests_seconds(rounds(SECONDS, QUICK_SECONDS)) * 1000000000;
-    onehop_config_t wish = ONEHOP_CONFIG_INIT;
-    wish.replays = "ordered";
-    seat_join(&bench.seat, 0, &wish);
-    for (int round = 0; goes_on(plan->on, rank, round, deadline); round++) {
-        replays_round(&bench, plan->streams);
-        if (rank == 0) atomic_fetch_add(&plan->done, ACTIONS);
-    }
-    seat_leave(&bench.seat);
-    bench_close(&bench);
+    return ACTIONS;
 }
 
 void case_replays(int gpus) {
     plan_t *plan = shared_zalloc(sizeof *plan);
     plan->streams = STREAMS;
     plan->seed = tests_seed();
-    team_run(gpus, replays_rank, plan);
+    plan->round = replays_round;
+    plan->replays = "ordered";
+    team_run(gpus, rounds_rank, plan);
     printf("%d ranks, %d streams, %lld replays and calls\n", gpus, STREAMS, (long long)atomic_load(&plan->done));
     CHECK(atomic_load(&plan->done) > 0, "nothing was done");
     shared_free(plan, sizeof *plan);

@@ -123,7 +123,9 @@ OH_DEVICE bool gather(const oh_kernel_args_t &a, const piece_t &piece, oh_inbox_
 OH_DEVICE bool run_turns(const oh_kernel_args_t &a, oh_u32 first, parts_t *parts) {
     own_t own, next_own;
     for (oh_u32 i = 0; i < a.steps + 2; i++) {
-        const bool scatters = i<a.steps, reduces = i> 0 && i <= a.steps, gathers = i > 1;
+        const bool scatters = i < a.steps;
+        const bool reduces = i > 0 && i <= a.steps;
+        const bool gathers = i > 1;
         oh_inbox_t scattered, gathered;
         if (reduces) scattered = open_scattered(a, find_piece(a, first, i - 1));
         if (gathers) gathered = open_gathered(a, find_piece(a, first, i - 2));
