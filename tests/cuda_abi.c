@@ -8,7 +8,11 @@
 #ifdef THEIRS
 #include <cuda.h>
 #define OH_DRIVER_CUDA_TYPES_H
-/* cuda.h means a later version by the name; this one is in every driver, and told of in its part for CUDA itself. */
+/* cuda.h means later versions by these names; ours are in every driver, and told of in its part for CUDA itself. */
+#undef cuGraphAddDependencies
+#undef cuGraphRemoveDependencies
+CUresult cuGraphAddDependencies(CUgraph, const CUgraphNode *, const CUgraphNode *, size_t);
+CUresult cuGraphRemoveDependencies(CUgraph, const CUgraphNode *, const CUgraphNode *, size_t);
 CUresult cuStreamGetCaptureInfo_v2(CUstream, CUstreamCaptureStatus *, cuuint64_t *, CUgraph *, const CUgraphNode **,
                                    size_t *);
 #endif

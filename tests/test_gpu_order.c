@@ -19,6 +19,7 @@ enum { STREAMS = 5, EVENTS = 8, CAPTURES = 10, NODES = 32, OPERATIONS = 60 };
 /* What has been put into a stream, or recorded in an event: a bit for each operation. */
 typedef struct fake_stream {
     uint64_t work, capture; /* capture: which, or 0 */
+    CUgraphNode last;       /* that it has captured */
     unsigned long long id;
 } fake_stream_t;
 
@@ -29,13 +30,15 @@ typedef struct fake_event {
 
 /* What a capture's graph does when it is replayed: wait for events, operate, and record events beside that. */
 typedef struct fake_node {
-    fake_event_t *event; /* NULL: the node was destroyed */
-    uint64_t behind;     /* work */
+    fake_event_t *event; /* to record; NULL: an operation */
+    uint64_t work;       /* an operation's, and all before it */
+    uint64_t edges;      /* a recorder's: a bit for each node that it is behind */
 } fake_node_t;
 
 typedef struct fake_graph {
     fake_event_t *waits[EVENTS];
     int nwaits, nnodes;
+    bool allocates; /* memory */
     uint64_t work;
     fake_node_t nodes[NODES];
 } fake_graph_t;
@@ -45,6 +48,8 @@ static fake_event_t events[EVENTS];
 static fake_graph_t graphs[CAPTURES];
 static uint64_t gone; /* work of streams that were destroyed */
 static int records, waits, refused;
+static size_t ends;        /* nodes that a capture ends in */
+static const char *broken; /* the driver's function that fails */
 
 static int stream_of(CUstream stream) {
     int index = (int)(intptr_t)stream;
@@ -104,14 +109,12 @@ static CUresult wait_event(CUstream stream, CUevent event, unsigned int flags) {
 
 static CUresult capture_info(CUstream stream, CUstreamCaptureStatus *status, uint64_t *id, CUgraph *graph,
                              const CUgraphNode **dependencies, size_t *count) {
-    static CUgraphNode last; /* as good as any: what is behind it is all that the stream has captured */
     const fake_stream_t *s = &streams[stream_of(stream)];
     if (graph != NULL) {
         assert_in_range(s->capture, 1, CAPTURES - 1);
-        last = (CUgraphNode)(void *)s;
         *graph = (CUgraph)(void *)&graphs[s->capture];
-        *dependencies = &last;
-        *count = 1;
+        *dependencies = &s->last;
+        *count = ends;
     }
     *status = s->capture != 0 ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
     *id = s->capture != 0 ? s->capture : 0xdead; /* not set where there is none */
@@ -124,21 +127,58 @@ static CUresult stream_id(CUstream stream, unsigned long long *id) {
     return s->capture == 0 ? CUDA_SUCCESS : CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
 }
 
+static bool breaks(const char *function) { return broken != NULL && strcmp(broken, function) == 0; }
+
+static fake_node_t *add_node(fake_graph_t *graph, fake_node_t node) {
+    assert_in_range(graph->nnodes, 0, NODES - 1);
+    fake_node_t *added = &graph->nodes[graph->nnodes++];
+    *added = node;
+    return added;
+}
+
+/* The bit of a node of this graph. */
+static uint64_t edge_from(const fake_graph_t *graph, CUgraphNode node) {
+    ptrdiff_t index = (const fake_node_t *)(void *)node - graph->nodes;
+    assert_in_range(index, 0, graph->nnodes - 1);
+    return (uint64_t)1 << index;
+}
+
 static CUresult add_record_node(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies, size_t count,
                                 CUevent event) {
     fake_graph_t *g = (fake_graph_t *)(void *)graph;
     assert_int_equal(count, 1);
-    assert_in_range(g->nnodes, 0, NODES - 1);
-    fake_node_t *added = &g->nodes[g->nnodes++];
-    *added = (fake_node_t){event_of(event), ((const fake_stream_t *)(void *)*dependencies)->work};
-    *node = (CUgraphNode)(void *)added;
+    if (breaks("cuGraphAddEventRecordNode")) return CUDA_ERROR_OUT_OF_MEMORY;
+    uint64_t edge = edge_from(g, *dependencies);
+    *node = (CUgraphNode)(void *)add_node(g, (fake_node_t){.event = event_of(event), .edges = edge});
     return CUDA_SUCCESS;
 }
 
-static CUresult destroy_node(CUgraphNode node) {
-    fake_node_t *found = (fake_node_t *)(void *)node;
-    assert_non_null(found->event);
-    found->event = NULL;
+static CUresult add_edge(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count) {
+    uint64_t *edges = &((fake_node_t *)(void *)*to)->edges;
+    uint64_t edge = edge_from((const fake_graph_t *)(void *)graph, *from);
+    assert_int_equal(count, 1);
+    if (breaks("cuGraphAddDependencies")) return CUDA_ERROR_OUT_OF_MEMORY;
+    if ((*edges & edge) != 0) {
+        refused++;
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *edges |= edge;
+    return CUDA_SUCCESS;
+}
+
+/* As the driver, which removes no edges where a graph allocates memory. */
+static CUresult remove_edge(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count) {
+    const fake_graph_t *g = (const fake_graph_t *)(void *)graph;
+    uint64_t *edges = &((fake_node_t *)(void *)*to)->edges;
+    uint64_t edge = edge_from(g, *from);
+    assert_int_equal(count, 1);
+    if (g->allocates) return CUDA_ERROR_NOT_SUPPORTED;
+    if ((*edges & edge) == 0) {
+        refused++;
+        return CUDA_ERROR_INVALID_VALUE;
+    }
+    *edges &= ~edge;
+    assert_int_not_equal(*edges, 0); /* at no time is the recorder behind nothing */
     return CUDA_SUCCESS;
 }
 
@@ -165,7 +205,8 @@ static const oh_cuda_t cuda = {.cuCtxSynchronize = synchronize,
                                .cuStreamGetCaptureInfo_v2 = capture_info,
                                .cuStreamGetId = stream_id,
                                .cuGraphAddEventRecordNode = add_record_node,
-                               .cuGraphDestroyNode = destroy_node,
+                               .cuGraphAddDependencies = add_edge,
+                               .cuGraphRemoveDependencies = remove_edge,
                                .cuGetErrorName = error_text,
                                .cuGetErrorString = error_text};
 static oh_order_t order;
@@ -177,6 +218,8 @@ static int begin_with(bool replays) {
     for (int s = 0; s < STREAMS; s++) streams[s] = (fake_stream_t){.id = 100 + (unsigned)s};
     records = waits = refused = done = 0;
     gone = 0;
+    ends = 1;
+    broken = NULL;
     order = (oh_order_t){0};
     return oh_order_open(&order, &cuda, replays) == ONEHOP_SUCCESS ? 0 : -1;
 }
@@ -198,16 +241,44 @@ static int end(void **state) {
     return refused;
 }
 
-/* An operation; `last` is the number of the one that it must follow, or -1. Returns its own. */
-static int operate(int stream, int last) {
+/* The one node that records an event. */
+static const fake_node_t *recorder_of(const fake_graph_t *graph) {
+    const fake_node_t *found = NULL;
+    for (int i = 0; i < graph->nnodes; i++) {
+        if (graph->nodes[i].event == NULL) continue;
+        assert_null(found);
+        found = &graph->nodes[i];
+    }
+    assert_non_null(found);
+    return found;
+}
+
+/* Its only edge is that from the last operation; where edges cannot be removed, that is one of them. */
+static void check_recorder(const fake_graph_t *graph, CUgraphNode last) {
+    uint64_t edges = recorder_of(graph)->edges, edge = edge_from(graph, last);
+    assert_int_equal(graph->allocates ? edges & edge : edges, edge);
+}
+
+/* An operation; `last` is the number of the one that it must follow, or -1. */
+static onehop_result_t attempt(int stream, int last) {
     oh_turn_t turn;
     fake_stream_t *s = &streams[stream];
     assert_int_equal(oh_order_begin(&order, &cuda, handle(stream), &turn), ONEHOP_SUCCESS);
     assert_in_range(done, 0, OPERATIONS - 1);
     if (last >= 0 && (s->work >> last & 1) == 0) fail_msg("operation %d does not wait for %d", done, last);
-    s->work |= (uint64_t)1 << done;
-    assert_int_equal(oh_order_end(&order, &cuda, &turn), ONEHOP_SUCCESS);
-    return done++;
+    s->work |= (uint64_t)1 << done++;
+    if (s->capture != 0) {
+        s->last = (CUgraphNode)(void *)add_node(&graphs[s->capture], (fake_node_t){.work = s->work});
+    }
+    return oh_order_end(&order, &cuda, &turn);
+}
+
+/* One that succeeds. Returns its number. */
+static int operate(int stream, int last) {
+    const fake_stream_t *s = &streams[stream];
+    assert_int_equal(attempt(stream, last), ONEHOP_SUCCESS);
+    if (s->capture != 0 && order.replayed != NULL) check_recorder(&graphs[s->capture], s->last);
+    return done - 1;
 }
 
 static void test_one_stream_costs_nothing(void **state) {
@@ -323,18 +394,17 @@ static void capture(uint64_t number, const int *in) {
 static int replay(uint64_t number, int stream, int last) {
     fake_stream_t *s = &streams[stream];
     const fake_graph_t *graph = &graphs[number];
-    int recorders = 0;
+    const fake_node_t *recorder = recorder_of(graph);
+    uint64_t behind = 0;
     for (int i = 0; i < graph->nwaits; i++) s->work |= graph->waits[i]->work;
     if (last >= 0 && (s->work >> last & 1) == 0) fail_msg("replay %d does not wait for %d", done, last);
     assert_in_range(done, 0, OPERATIONS - 1);
     s->work |= graph->work | (uint64_t)1 << done;
     for (int i = 0; i < graph->nnodes; i++) {
-        if (graph->nodes[i].event == NULL) continue;
-        assert_int_equal(graph->nodes[i].behind, graph->work); /* all that was captured */
-        graph->nodes[i].event->work = s->work;
-        recorders++;
+        if ((recorder->edges >> i & 1) != 0) behind |= graph->nodes[i].work;
     }
-    assert_int_equal(recorders, 1);
+    assert_int_equal(behind, graph->work); /* all that was captured */
+    recorder->event->work = s->work;
     return done++;
 }
 
@@ -371,7 +441,55 @@ static void test_free_replays(void **state) {
     (void)state;
     capture(1, (int[]){1, 1, 2, 0});
     assert_int_equal(graphs[1].nwaits, 0);
-    assert_int_equal(graphs[1].nnodes, 0);
+    assert_int_equal(graphs[1].nnodes, 3);
+}
+
+/* However many operations there are, one node records, behind the last of them. */
+static void test_one_recorder(void **state) {
+    (void)state;
+    capture(1, (int[]){1, 1, 1, 2, 3, 3, 2, 1, 4, 4, 4, 1, 2, 0});
+    assert_int_equal(graphs[1].nnodes, 13 + 1);
+    capture(2, (int[]){4, 0});
+    capture(3, (int[]){4, 4, 1, 0});
+    replay(2, 4, replay(3, 2, replay(1, 3, -1)));
+}
+
+/* Edges stay in a graph that allocates memory; replays are in order nevertheless. */
+static void test_edges_stay(void **state) {
+    (void)state;
+    int last = operate(1, -1);
+    graphs[1].allocates = true;
+    capture(1, (int[]){1, 1, 2, 1, 0});
+    capture(2, (int[]){1, 1, 0});
+    operate(3, replay(2, 4, replay(1, 2, last)));
+}
+
+/* Whoever captures is told; what is captured next is recorded as if nothing had been. */
+static void test_broken_recorder(void **state) {
+    (void)state;
+    streams[1].capture = streams[2].capture = 6;
+    broken = "cuGraphAddEventRecordNode";
+    assert_int_equal(attempt(1, -1), ONEHOP_OUT_OF_MEMORY);
+    assert_non_null(strstr(onehop_last_error(), "cannot add an event to the graph: as told"));
+    broken = NULL;
+    int last = operate(2, 0);
+    CUgraphNode recorded = streams[2].last;
+    broken = "cuGraphAddDependencies";
+    assert_int_equal(attempt(1, last), ONEHOP_OUT_OF_MEMORY);
+    assert_non_null(strstr(onehop_last_error(), "cannot put the event of a graph behind its last operation: as told"));
+    check_recorder(&graphs[6], recorded);
+    broken = NULL;
+    operate(2, operate(1, done - 1));
+}
+
+static void test_capture_of_several_ends(void **state) {
+    (void)state;
+    streams[1].capture = 3;
+    ends = 2;
+    assert_int_equal(attempt(1, -1), ONEHOP_CUDA_ERROR);
+    assert_non_null(strstr(onehop_last_error(), "stream 0x1: its capture ends in 2 nodes after a launch, expected 1"));
+    ends = 1;
+    operate(1, 0);
 }
 
 int main(void) {
@@ -388,6 +506,10 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_replays, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_graphs_wait_once, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_free_replays, begin, end),
+        cmocka_unit_test_setup_teardown(test_one_recorder, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_edges_stay, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_broken_recorder, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_capture_of_several_ends, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_streams_by_turns, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_handle_used_again, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_default_streams_of_threads, begin_ordered, end),

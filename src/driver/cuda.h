@@ -105,7 +105,8 @@ typedef struct oh_cuda {
     CUresult (*cuThreadExchangeStreamCaptureMode)(CUstreamCaptureMode *mode);
     CUresult (*cuGraphAddEventRecordNode)(CUgraphNode *node, CUgraph graph, const CUgraphNode *dependencies,
                                           size_t count, CUevent event);
-    CUresult (*cuGraphDestroyNode)(CUgraphNode node);
+    CUresult (*cuGraphAddDependencies)(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count);
+    CUresult (*cuGraphRemoveDependencies)(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count);
     CUresult (*cuGraphInstantiateWithFlags)(CUgraphExec *exec, CUgraph graph, unsigned long long flags);
     CUresult (*cuGraphLaunch)(CUgraphExec exec, CUstream stream);
     CUresult (*cuGraphExecDestroy)(CUgraphExec exec);

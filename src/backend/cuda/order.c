@@ -73,20 +73,48 @@ static onehop_result_t begin_graph(oh_order_t *order, const oh_cuda_t *cuda, oh_
     return wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_EXTERNAL);
 }
 
-/* Behind the last operation, which nothing follows; what is captured next goes by the operation, not by this. */
-static onehop_result_t move_recorder(oh_order_t *order, const oh_cuda_t *cuda, const oh_turn_t *turn) {
+/* A launch leaves the capture one end, its kernel. The driver's array of ends is gone with the next call, so copy. */
+static onehop_result_t find_last(const oh_cuda_t *cuda, CUstream stream, CUgraph *graph, CUgraphNode *last) {
     CUstreamCaptureStatus status;
     uint64_t capture;
+    const CUgraphNode *ends;
+    size_t count = 0;
+    OH_TRY(oh_cuda_check(cuda, cuda->cuStreamGetCaptureInfo_v2(stream, &status, &capture, graph, &ends, &count),
+                         "stream %p: cannot tell what it has captured", (void *)stream));
+    if (count != 1) {
+        return oh_fail(ONEHOP_CUDA_ERROR, "stream %p: its capture ends in %zu nodes after a launch, expected 1",
+                       (void *)stream, count);
+    }
+    *last = ends[0];
+    return ONEHOP_SUCCESS;
+}
+
+/*
+ * While a graph is captured no node can be taken out of it: the recorder stays, and its edge moves. The new edge comes
+ * first, so that whatever fails leaves the recorder behind an operation. The former edge orders nothing that the new
+ * one does not, and is removed to keep the graph small: where the driver refuses that, as in graphs that allocate
+ * memory, it may stay.
+ */
+static onehop_result_t move_recorder(oh_order_t *order, const oh_cuda_t *cuda, CUgraph graph, CUgraphNode last) {
+    OH_TRY(oh_cuda_check(cuda, cuda->cuGraphAddDependencies(graph, &last, &order->recorder, 1),
+                         "cannot put the event of a graph behind its last operation"));
+    cuda->cuGraphRemoveDependencies(graph, &order->last, &order->recorder, 1);
+    return ONEHOP_SUCCESS;
+}
+
+/* Behind the last operation, which nothing follows; what is captured next goes by the operation, not by this. */
+static onehop_result_t record_replays(oh_order_t *order, const oh_cuda_t *cuda, CUstream stream) {
     CUgraph graph;
-    const CUgraphNode *last;
-    size_t count;
-    OH_TRY(oh_cuda_check(cuda, cuda->cuStreamGetCaptureInfo_v2(turn->stream, &status, &capture, &graph, &last, &count),
-                         "stream %p: cannot tell what it has captured", (void *)turn->stream));
-    CUgraphNode before = order->recorder;
-    OH_TRY(oh_cuda_check(cuda, cuda->cuGraphAddEventRecordNode(&order->recorder, graph, last, count, order->replayed),
-                         "cannot add an event to the graph"));
-    if (before == NULL) return ONEHOP_SUCCESS;
-    return oh_cuda_check(cuda, cuda->cuGraphDestroyNode(before), "cannot take an event out of the graph");
+    CUgraphNode last;
+    OH_TRY(find_last(cuda, stream, &graph, &last));
+    if (order->recorder != NULL) {
+        OH_TRY(move_recorder(order, cuda, graph, last));
+    } else {
+        OH_TRY(oh_cuda_check(cuda, cuda->cuGraphAddEventRecordNode(&order->recorder, graph, &last, 1, order->replayed),
+                             "cannot add an event to the graph"));
+    }
+    order->last = last;
+    return ONEHOP_SUCCESS;
 }
 
 onehop_result_t oh_order_begin(oh_order_t *order, const oh_cuda_t *cuda, CUstream stream, oh_turn_t *turn) {
@@ -113,7 +141,7 @@ onehop_result_t oh_order_end(oh_order_t *order, const oh_cuda_t *cuda, const oh_
         order->capture = turn->capture;
         order->captured_stream = turn->stream;
         OH_TRY(record(cuda, order->captured, turn->stream));
-        return order->replayed != NULL ? move_recorder(order, cuda, turn) : ONEHOP_SUCCESS;
+        return order->replayed != NULL ? record_replays(order, cuda, turn->stream) : ONEHOP_SUCCESS;
     }
     order->any = true;
     order->stream = turn->stream;

@@ -13,8 +13,8 @@
  * waits, before the first operation that was captured into it, for the last call and for the last replay of any graph;
  * and it records an event behind its last operation. What the event stands for is looked up when a graph is launched,
  * or a call is made, so that replays and calls are in the order of their launches. Between the operations of a graph
- * there is nothing: the node that records is beside them, and moves on with the last one. Then every call records its
- * event at once, and waits for the last replay.
+ * there is nothing: the node that records is beside them, and its edge moves on with the last one. Then every call
+ * records its event at once, and waits for the last replay.
  */
 #ifndef OH_BACKEND_CUDA_ORDER_H
 #define OH_BACKEND_CUDA_ORDER_H
@@ -38,6 +38,7 @@ typedef struct oh_order {
     /* Replays; NULL: they are the caller's. */
     CUevent replayed;     /* follows the last one */
     CUgraphNode recorder; /* records it, in that capture's graph */
+    CUgraphNode last;     /* the operation that the recorder is behind */
 } oh_order_t;
 
 /* Of one call. */
