@@ -37,19 +37,35 @@ OH_DEVICE void put_piece(const oh_kernel_args_t &a, const piece_t *piece) {
     }
 }
 
+/* Unit k, of which all has come. */
+OH_DEVICE void reduce_unit(const oh_kernel_args_t &a, const piece_t *piece, int k, oh_inbox_t *in) {
+    oh_store(piece->stretch, k * oh_workers(), oh_reduce(piece->own[k], in->packet[k]));
+    oh_empty_row(a, piece->rows, in, k);
+#pragma unroll
+    for (int p = 0; p < OH_ROOM; p++) in->present[k][p] = false;
+}
+
+/* Units are reduced as they come, while others are on their way. */
 OH_DEVICE bool reduce_piece(const oh_kernel_args_t &a, const piece_t *piece) {
+    oh_patience_t patience = {0, 0};
     oh_inbox_t in;
+    int missing;
 #pragma unroll
     for (int k = 0; k < OH_K; k++) {
-        for (int p = 0; p < OH_PEERS; p++) in.present[k][p] = inside(piece, k);
+        for (int p = 0; p < OH_ROOM; p++) {
+            in.present[k][p] = inside(piece, k);
+            in.packet[k][p] = oh_packet_t{{0, 0, 0, OH_EMPTY}};
+        }
     }
-    if (!oh_take(a, piece->rows, &in)) return false;
+    if (OH_GENTLE && !oh_wait_for_first(a, piece->rows, &in)) return false;
+    do {
 #pragma unroll
-    for (int k = 0; k < OH_K; k++) {
-        if (inside(piece, k)) oh_store(piece->stretch, k * oh_workers(), oh_reduce(piece->own[k], in.packet[k]));
-    }
-    oh_empty(a, piece->rows, &in);
-    return true;
+        for (int k = 0; k < OH_K; k++) {
+            if (in.present[k][0] && oh_row_has_come(&in, k)) reduce_unit(a, piece, k, &in);
+        }
+        missing = oh_look_again(a, piece->rows, &in);
+    } while (missing >= 0 && oh_patient(a, &patience, oh_peer(missing), OH_REPORT_DATA));
+    return OH_GENTLE ? __all_sync(0xffffffffu, missing < 0) : missing < 0;
 }
 
 OH_DEVICE bool run(const oh_kernel_args_t &a) {

@@ -128,14 +128,33 @@ OH_DEVICE void oh_look(const oh_kernel_args_t &a, const oh_rows_t &rows, oh_inbo
     }
 }
 
+OH_DEVICE bool oh_row_has_come(const oh_inbox_t *in, int k) {
+    bool all = true;
+#pragma unroll
+    for (int p = 0; p < OH_PEERS; p++) all = all && (!in->present[k][p] || oh_full(in->packet[k][p]));
+    return all;
+}
+
 OH_DEVICE bool oh_has_come(const oh_inbox_t *in) {
     bool all = true;
 #pragma unroll
+    for (int k = 0; k < OH_K; k++) all = all && oh_row_has_come(in, k);
+    return all;
+}
+
+/* Looks again where something has not come; returns the number of a peer that it was to come from, or -1. */
+OH_DEVICE int oh_look_again(const oh_kernel_args_t &a, const oh_rows_t &rows, oh_inbox_t *in) {
+    int missing = -1;
+#pragma unroll
     for (int k = 0; k < OH_K; k++) {
 #pragma unroll
-        for (int p = 0; p < OH_PEERS; p++) all = all && (!in->present[k][p] || oh_full(in->packet[k][p]));
+        for (int p = 0; p < OH_PEERS; p++) {
+            if (!in->present[k][p] || oh_full(in->packet[k][p])) continue;
+            missing = p;
+            in->packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
+        }
     }
-    return all;
+    return missing;
 }
 
 /*
@@ -169,29 +188,22 @@ OH_DEVICE bool oh_take(const oh_kernel_args_t &a, const oh_rows_t &rows, oh_inbo
     if (waits && !oh_wait_for_first(a, rows, in)) return false;
     if (!OH_AHEAD) oh_look(a, rows, in);
     do {
-        missing = -1;
-#pragma unroll
-        for (int k = 0; k < OH_K; k++) {
-#pragma unroll
-            for (int p = 0; p < OH_PEERS; p++) {
-                if (!in->present[k][p] || oh_full(in->packet[k][p])) continue;
-                missing = p;
-                in->packet[k][p] = oh_ld_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p));
-            }
-        }
+        missing = oh_look_again(a, rows, in);
     } while (missing >= 0 && oh_patient(a, &patience, oh_peer(missing), OH_REPORT_DATA));
     return OH_GENTLE ? __all_sync(0xffffffffu, missing < 0) : missing < 0;
 }
 
-OH_DEVICE void oh_empty(const oh_kernel_args_t &a, const oh_rows_t &rows, const oh_inbox_t *in) {
+OH_DEVICE void oh_empty_row(const oh_kernel_args_t &a, const oh_rows_t &rows, const oh_inbox_t *in, int k) {
     const oh_packet_t empty = {{0, 0, 0, OH_EMPTY}};
 #pragma unroll
-    for (int k = 0; k < OH_K; k++) {
-#pragma unroll
-        for (int p = 0; p < OH_PEERS; p++) {
-            if (in->present[k][p]) oh_st_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p), empty);
-        }
+    for (int p = 0; p < OH_PEERS; p++) {
+        if (in->present[k][p]) oh_st_relaxed_sys_packet(oh_place(a, OH_RANK, rows.at[k], p), empty);
     }
+}
+
+OH_DEVICE void oh_empty(const oh_kernel_args_t &a, const oh_rows_t &rows, const oh_inbox_t *in) {
+#pragma unroll
+    for (int k = 0; k < OH_K; k++) oh_empty_row(a, rows, in, k);
 }
 
 /* The sum over all ranks in their order, of this rank's unit and the peers' packets. */
