@@ -59,19 +59,29 @@ static const struct {
     int nranks; /* to this many ranks; in ascending order */
     oh_device_row_t row;
 } device_rows[] = {
+    /* Where a row ends because 132 blocks take no more in one step, the next is from one byte more on. */
     /* GPU, nranks to, from bytes, algorithm, packets, threads, blocks */
-    {H200, 2, {0, OH_ONE_SHOT_PUSH, 1, 64, 132}},           {H200, 2, {48 * KIB, OH_ONE_SHOT_PUSH, 1, 128, 132}},
-    {H200, 2, {320 * KIB, OH_ONE_SHOT_PUSH, 1, 256, 132}},  {H200, 2, {640 * KIB, OH_ONE_SHOT_PUSH, 1, 512, 132}},
-    {H200, 2, {1536 * KIB, OH_ONE_SHOT_PUSH, 2, 512, 132}}, {H200, 2, {2560 * KIB, OH_ONE_SHOT_PUSH, 4, 512, 132}},
-    {H200, 2, {5 * MIB, OH_TWO_SHOT_PUSH, 2, 512, 132}},    {H200, 2, {40 * MIB, OH_TWO_SHOT_BULK, 1, 512, 132}},
+    {H200, 2, {0, OH_ONE_SHOT_PUSH, 1, 64, 132}},
+    {H200, 2, {48 * KIB, OH_ONE_SHOT_PUSH, 1, 128, 132}},
+    {H200, 2, {264 * KIB + 1, OH_ONE_SHOT_PUSH, 1, 256, 132}},
+    {H200, 2, {528 * KIB + 1, OH_ONE_SHOT_PUSH, 1, 512, 132}},
+    {H200, 2, {1056 * KIB + 1, OH_ONE_SHOT_PUSH, 2, 512, 132}},
+    {H200, 2, {2112 * KIB + 1, OH_ONE_SHOT_PUSH, 4, 512, 132}},
+    {H200, 2, {4224 * KIB + 1, OH_TWO_SHOT_PUSH, 2, 512, 132}},
+    {H200, 2, {40 * MIB, OH_TWO_SHOT_BULK, 1, 512, 132}},
 
-    {H200, 4, {0, OH_ONE_SHOT_PUSH, 1, 64, 132}},           {H200, 4, {48 * KIB, OH_ONE_SHOT_PUSH, 1, 128, 132}},
-    {H200, 4, {160 * KIB, OH_ONE_SHOT_PUSH, 1, 256, 132}},  {H200, 4, {288 * KIB, OH_TWO_SHOT_PUSH, 1, 256, 132}},
-    {H200, 4, {2560 * KIB, OH_TWO_SHOT_PUSH, 1, 512, 132}}, {H200, 4, {5 * MIB, OH_TWO_SHOT_PUSH, 2, 512, 132}},
+    {H200, 4, {0, OH_ONE_SHOT_PUSH, 1, 64, 132}},
+    {H200, 4, {48 * KIB, OH_ONE_SHOT_PUSH, 1, 128, 132}},
+    {H200, 4, {160 * KIB, OH_ONE_SHOT_PUSH, 1, 256, 132}},
+    {H200, 4, {288 * KIB, OH_TWO_SHOT_PUSH, 1, 256, 132}},
+    {H200, 4, {2112 * KIB + 1, OH_TWO_SHOT_PUSH, 1, 512, 132}},
+    {H200, 4, {4224 * KIB + 1, OH_TWO_SHOT_PUSH, 2, 512, 132}},
 
-    {H200, 8, {0, OH_ONE_SHOT_PUSH, 1, 64, 132}},           {H200, 8, {64 * KIB, OH_ONE_SHOT_PUSH, 1, 128, 132}},
-    {H200, 8, {96 * KIB, OH_TWO_SHOT_PUSH, 1, 64, 132}},    {H200, 8, {1 * MIB, OH_TWO_SHOT_PUSH, 1, 128, 132}},
-    {H200, 8, {4 * MIB, OH_TWO_SHOT_PUSH, 1, 256, 132}},
+    {H200, 8, {0, OH_ONE_SHOT_PUSH, 1, 64, 132}},
+    {H200, 8, {64 * KIB, OH_ONE_SHOT_PUSH, 1, 128, 132}},
+    {H200, 8, {96 * KIB, OH_TWO_SHOT_PUSH, 1, 64, 132}},
+    {H200, 8, {1056 * KIB + 1, OH_TWO_SHOT_PUSH, 1, 128, 132}},
+    {H200, 8, {2112 * KIB + 1, OH_TWO_SHOT_PUSH, 1, 256, 132}},
 };
 
 bool oh_built_in_gpus(const char *gpu, oh_links_t links, int nranks, oh_device_table_t *out) {

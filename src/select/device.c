@@ -153,10 +153,7 @@ static void explain(const oh_device_table_t *table, const oh_device_row_t *row, 
              plan->packets == 1 ? "" : "s", plan->steps, plan->steps == 1 ? "" : "s");
 }
 
-oh_device_plan_t oh_device_select(const oh_device_question_t *q, const oh_device_table_t *table, char *reason) {
-    size_t bytes = q->count << oh_dtype_shift(q->dtype);
-    const oh_device_row_t *found = find_row(table, bytes, q->forced.algorithm);
-    oh_device_row_t row = shaped(found != NULL ? *found : forced_rows[q->forced.algorithm], &q->forced);
+static oh_device_plan_t plan_row(const oh_device_question_t *q, oh_device_row_t row) {
     const oh_device_algorithm_info_t *info = &oh_device_algorithms[row.algorithm];
     row.packets = packets_of_ranks(row.packets, q->nranks);
     row.threads = at_most(row.threads, oh_device_threads_max(q->nranks, row.packets, false));
@@ -166,7 +163,7 @@ oh_device_plan_t oh_device_select(const oh_device_question_t *q, const oh_device
         row.packets = packets_of_one(row.packets, q->ring);
     }
     oh_device_plan_t plan = {.algorithm = row.algorithm};
-    plan.units = divide_up(bytes, oh_device_unit_bytes(row.algorithm, q->dtype, q->op));
+    plan.units = divide_up(q->count << oh_dtype_shift(q->dtype), oh_device_unit_bytes(row.algorithm, q->dtype, q->op));
     divide_work(q, &row, &plan);
     if (info->packets && plan.steps > 1) {
         row.packets = packets_of_many(row.packets, q->ring);
@@ -175,7 +172,33 @@ oh_device_plan_t oh_device_select(const oh_device_question_t *q, const oh_device
     }
     plan.packets = row.packets;
     plan.threads = row.threads;
-    if (reason != NULL) explain(table, found, &plan, q->forced.algorithm >= 0, reason);
+    return plan;
+}
+
+/*
+ * The row that a row gives way to before its end: whoever measured, measured some sizes, and where a message has grown
+ * into a second step of one row, it may be one step of the next.
+ */
+static const oh_device_row_t *row_after(const oh_device_table_t *table, const oh_device_row_t *row, int forced) {
+    const oh_device_row_t *next = row + 1;
+    if (row == NULL || next == table->rows + table->count) return NULL;
+    if (forced >= 0 && (int)next->algorithm != forced) return NULL;
+    return oh_device_algorithms[row->algorithm].packets && oh_device_algorithms[next->algorithm].packets ? next : NULL;
+}
+
+oh_device_plan_t oh_device_select(const oh_device_question_t *q, const oh_device_table_t *table, char *reason) {
+    const oh_device_forced_t *forced = &q->forced;
+    const oh_device_row_t *row = find_row(table, q->count << oh_dtype_shift(q->dtype), forced->algorithm);
+    const oh_device_row_t *next = row_after(table, row, forced->algorithm);
+    oh_device_plan_t plan = plan_row(q, shaped(row != NULL ? *row : forced_rows[forced->algorithm], forced));
+    if (plan.steps > 1 && next != NULL) {
+        oh_device_plan_t other = plan_row(q, shaped(*next, forced));
+        if (other.steps == 1) {
+            plan = other;
+            row = next;
+        }
+    }
+    if (reason != NULL) explain(table, row, &plan, forced->algorithm >= 0, reason);
     return plan;
 }
 
@@ -205,17 +228,33 @@ static int add_count(oh_device_kernel_t *kernels, int known, oh_device_question_
     return add_kernel(kernels, known, oh_device_kernel_of(&plan));
 }
 
-/* Within a row, a larger message never takes fewer steps: so both ends of each row tell all. */
+/* The smallest message that is too large for one step of the row; SIZE_MAX: it goes round in another way. */
+static size_t second_step_from(oh_device_question_t question, const oh_device_row_t *row) {
+    if (!oh_device_algorithms[row->algorithm].packets) return SIZE_MAX;
+    question.count = 1;
+    const oh_device_plan_t plan = plan_row(&question, shaped(*row, &question.forced));
+    const oh_device_row_t one = {.algorithm = row->algorithm, .packets = plan.packets, .threads = plan.threads};
+    const size_t units = step_units(&question, &one) * (size_t)most_blocks(&question, row->blocks);
+    return units * oh_device_unit_bytes(row->algorithm, question.dtype, question.op) + 1;
+}
+
+/*
+ * Within a row, a larger message never takes fewer steps of it, nor of the row after it: so both its ends, and where it
+ * needs a second step, tell all.
+ */
 int oh_device_kernels(const oh_device_question_t *question, const oh_device_table_t *table,
                       oh_device_kernel_t kernels[OH_DEVICE_KERNELS]) {
     const size_t size = onehop_dtype_size(question->dtype);
-    int known = add_count(kernels, 0, *question, table, 1);
-    for (int i = 1; i < table->count; i++) {
-        const size_t first = divide_up(table->rows[i].from_bytes, size);
-        known = add_count(kernels, known, *question, table, first - 1);
-        known = add_count(kernels, known, *question, table, first);
+    int known = 0;
+    for (int i = 0; i < table->count; i++) {
+        const bool last = i + 1 == table->count;
+        const size_t from = table->rows[i].from_bytes, until = last ? ENDLESS : table->rows[i + 1].from_bytes;
+        const size_t second = second_step_from(*question, &table->rows[i]);
+        known = add_count(kernels, known, *question, table, divide_up(from, size));
+        if (second < ENDLESS) known = add_count(kernels, known, *question, table, divide_up(second, size));
+        known = add_count(kernels, known, *question, table, divide_up(until, size) - 1);
     }
-    return add_count(kernels, known, *question, table, ENDLESS / size);
+    return known;
 }
 
 /* The packets that a thread keeps leave registers for so many; in several steps it keeps more than one step's. */
