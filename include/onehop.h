@@ -141,10 +141,10 @@ typedef struct onehop_config {
                                  "built-in": no file; "model": on GPUs not even the built-in table.  NULL:
                                  ONEHOP_TUNING, else onehop/tuning.json in XDG_CONFIG_HOME or in .config/ in HOME, if
                                  it is there and can be used */
-    const char *replays;      /* of graphs, on GPUs: "free": the caller orders them (onehop_all_reduce); "ordered": they
-                                 and the calls follow one another as they are launched, whatever streams they use, at
-                                 the cost of an event or two for each graph and call.  NULL: ONEHOP_REPLAYS, else
-                                 "free" */
+    const char *replays;      /* of graphs, on GPUs: "ordered": they and the calls follow one another as they are
+                                 launched, whatever streams they use, at the cost of an event or two for each graph and
+                                 call; "free": the caller orders them (onehop_all_reduce).  NULL: ONEHOP_REPLAYS, else
+                                 "ordered" */
 } onehop_config_t;
 
 #define ONEHOP_CONFIG_INIT                                                                                             \
@@ -193,10 +193,10 @@ ONEHOP_API onehop_result_t onehop_comm_create_local(int nranks, const int *devic
  *                   the capture itself may have allocated; the graph may be replayed any number of times, in any
  *                   order, between other calls, as long as all ranks launch the same operations in the same order.
  *
- * Streams of a GPU: calls may use any number of them, each waits for the one before, so that all ranks run them in the
- * order of the calls; the same in a capture that has several streams. Replays are the caller's to order, unless the
- * configuration's `replays` says otherwise: those of one communicator, and its calls, must follow one another (in one
- * stream, or in streams ordered by events).
+ * Streams of a GPU: calls, and replays of graphs that have captured calls, may use any number of them. Each waits for
+ * the one before, so that all ranks run them in the same order; so do the calls within a capture that has several
+ * streams. Where the configuration's `replays` is "free", replays do not wait, and nothing waits for them: those of one
+ * communicator, and its calls, must follow one another (in one stream, or in streams ordered by events).
  * Threads: one at a time is in a call of a communicator; another one gets INVALID_ARGUMENT.
  * Several communicators on the same GPUs run side by side, in whatever order each rank launches them, if all of them
  * find room: with max_blocks of each at most the GPU's multiprocessors / (2 * communicators), and once each has used

@@ -58,9 +58,7 @@ typedef struct graph {
 typedef struct mix {
     seat_t seat;
     CUstream streams[STREAMS];
-    CUevent event;
-    int stream;    /* where the last operation went */
-    bool replayed; /* it was a replay */
+    int stream; /* where the last operation went */
     image_t images[IMAGES];
     block_t blocks[BLOCKS];
     graph_t graphs[GRAPHS];
@@ -139,15 +137,9 @@ static void change_a_block(mix_t *mix) {
 
 /* ---- what goes into the streams ---- */
 
-/* What the seat does from now on goes into this stream. Calls follow one another by themselves, replays do not. */
-static void turn_to(mix_t *mix, int stream, bool replay) {
-    const oh_cuda_t *cuda = &mix->seat.gpu->cuda;
-    if (stream != mix->stream && (replay || mix->replayed)) {
-        CHECK_CUDA(cuda->cuEventRecord(mix->event, mix->streams[mix->stream]));
-        CHECK_CUDA(cuda->cuStreamWaitEvent(mix->streams[stream], mix->event, 0));
-    }
+/* What the seat does from now on goes into this stream. Nothing but the library orders what is in different ones. */
+static void turn_to(mix_t *mix, int stream) {
     mix->stream = stream;
-    mix->replayed = replay;
     mix->seat.gpu->stream = mix->streams[stream];
 }
 
@@ -165,7 +157,7 @@ static void call_once(mix_t *mix) {
     const slot_t slot = slot_of(&mix->blocks[GRAPHS], mix->ncalls);
     call_t *call = &mix->calls[mix->ncalls++];
     *call = call_draw(&mix->rng, mix->images, IMAGES, slot, GPU_MESSAGE);
-    if (call->count > 0) turn_to(mix, draw_stream(mix), false); /* a call of nothing is in no stream */
+    if (call->count > 0) turn_to(mix, draw_stream(mix)); /* a call of nothing is in no stream */
     call_prepare(&mix->seat, call);
     stumble(mix);
     CHECK_SUCCESS(call_launch(&mix->seat, call));
@@ -191,7 +183,7 @@ static void capture(mix_t *mix, int g) {
 }
 
 static void replay(mix_t *mix, graph_t *graph) {
-    turn_to(mix, draw_stream(mix), true);
+    turn_to(mix, draw_stream(mix));
     stumble(mix);
     CHECK(gpu_replay(mix->seat.gpu, &graph->graph), "%s", gpu_error());
     graph->unchecked = true;
@@ -260,7 +252,7 @@ static void time_once(mix_t *mix) {
     double us;
     doing("time %d bytes", TIMED_BYTES);
     team_barrier();
-    turn_to(mix, 0, true);
+    turn_to(mix, 0);
     for (int i = 0; i < TIMED_PAIRS; i++) call_prepare(&mix->seat, &mix->timed.calls[i]);
     CHECK(gpu_delay(gpu, DELAY_US), "%s", gpu_error());
     CHECK_SUCCESS(call_launch(&mix->seat, &mix->timed.calls[0]));
@@ -313,7 +305,6 @@ static void open_mix(mix_t *mix) {
     CHECK(mix->us != NULL, "out of memory");
     mix->streams[0] = mix->seat.gpu->stream;
     CHECK_CUDA(cuda->cuStreamCreate(&mix->streams[1], CU_STREAM_NON_BLOCKING));
-    CHECK_CUDA(cuda->cuEventCreate(&mix->event, CU_EVENT_DISABLE_TIMING));
     for (int i = 0; i < IMAGES; i++) {
         mix->images[i] = image_new(&mix->seat, kinds[i].dtype, kinds[i].op, GPU_MESSAGE + GPU_MIB);
         sweep(&mix->seat, &mix->images[i], GPU_MESSAGE); /* from here on all kernels are there */
@@ -331,7 +322,6 @@ static void close_mix(mix_t *mix) {
     seat_leave(&mix->seat);
     mix->seat.gpu->stream = mix->streams[0];
     CHECK_CUDA(cuda->cuStreamDestroy(mix->streams[1]));
-    CHECK_CUDA(cuda->cuEventDestroy(mix->event));
     seat_give_back(&mix->seat);
     free(mix->us);
 }

@@ -19,7 +19,6 @@ typedef struct plan {
     int streams;
     uint64_t seed;
     int (*round)(struct bench *bench, int streams); /* returns how much it has done */
-    const char *replays;                            /* of the configuration */
     atomic_int on[2];
     atomic_llong done;
 } plan_t;
@@ -145,9 +144,7 @@ static void rounds_rank(int rank, int nranks, void *ctx) {
     plan_t *plan = ctx;
     bench_t bench = bench_open(rank, nranks, plan);
     int64_t deadline = now_ns() + (int64_t)tests_seconds(rounds(SECONDS, QUICK_SECONDS)) * 1000000000;
-    onehop_config_t wish = ONEHOP_CONFIG_INIT;
-    wish.replays = plan->replays;
-    seat_join(&bench.seat, 0, &wish);
+    seat_join(&bench.seat, 0, NULL);
     for (int round = 0; goes_on(plan->on, rank, round, deadline); round++) {
         int done = plan->round(&bench, plan->streams);
         if (rank == 0) atomic_fetch_add(&plan->done, done);
@@ -225,7 +222,6 @@ void case_replays(int gpus) {
     plan->streams = STREAMS;
     plan->seed = tests_seed();
     plan->round = replays_round;
-    plan->replays = "ordered";
     team_run(gpus, rounds_rank, plan);
     printf("%d ranks, %d streams, %lld replays and calls\n", gpus, STREAMS, (long long)atomic_load(&plan->done));
     CHECK(atomic_load(&plan->done) > 0, "nothing was done");

@@ -61,7 +61,7 @@ static void test_defaults(void **state) {
     assert_string_equal(config.job, "");
     assert_string_equal(config.algorithm, "auto");
     assert_int_equal(config.memory, OH_SHARE_AUTO);
-    assert_false(config.orders_replays);
+    assert_true(config.orders_replays);
     assert_string_equal(config.cache_directory, "");
     assert_string_equal(config.nvrtc, "");
     assert_int_equal(config.tuning, OH_TUNING_BUILT_IN);
@@ -95,7 +95,7 @@ static void test_given(void **state) {
                             .memory = "ipc",
                             .cache_dir = "here/there",
                             .tuning = "my.json",
-                            .replays = "ordered"};
+                            .replays = "free"};
     oh_config_t config = resolve(&user);
     assert_int_equal(config.rank, 2);
     assert_int_equal(config.nranks, 3);
@@ -111,7 +111,7 @@ static void test_given(void **state) {
     assert_string_equal(config.job, "");
     assert_string_equal(config.algorithm, "one_shot");
     assert_int_equal(config.memory, OH_SHARE_IPC);
-    assert_true(config.orders_replays);
+    assert_false(config.orders_replays);
     assert_string_equal(config.cache_directory, "here/there");
     assert_int_equal(config.tuning, OH_TUNING_NAMED);
     assert_string_equal(config.tuning_file, "my.json");
@@ -132,7 +132,7 @@ static void test_environment(void **state) {
         {"ONEHOP_JOB", "mine"},
         {"ONEHOP_ALGORITHM", "two_shot"},
         {"ONEHOP_MEMORY", "vmm"},
-        {"ONEHOP_REPLAYS", "ordered"},
+        {"ONEHOP_REPLAYS", "free"},
         {"ONEHOP_CACHE_DIR", "/var/kernels"},
         {"ONEHOP_NVRTC", "/opt/libnvrtc.so"},
         {"ONEHOP_TUNING", "/etc/table"},
@@ -159,7 +159,7 @@ static void test_environment(void **state) {
     assert_string_equal(config.job, "mine");
     assert_string_equal(config.algorithm, "two_shot");
     assert_int_equal(config.memory, OH_SHARE_VMM);
-    assert_true(config.orders_replays);
+    assert_false(config.orders_replays);
     assert_string_equal(config.cache_directory, "/var/kernels");
     assert_string_equal(config.nvrtc, "/opt/libnvrtc.so");
     assert_int_equal(config.tuning, OH_TUNING_NAMED);
@@ -351,7 +351,7 @@ static void test_bad_fields(void **state) {
         {{GOOD, .job = long_job}, "job is 128 bytes long: expected at most 127"},
         {{GOOD, .algorithm = "one_shot_and_many_more_characters"}, "algorithm is 33 bytes long: expected at most 31"},
         {{GOOD, .memory = "VMM"}, "memory is \"VMM\": expected \"auto\", \"vmm\" or \"ipc\""},
-        {{GOOD, .replays = "ORDERED"}, "replays is \"ORDERED\": expected \"free\" or \"ordered\""},
+        {{GOOD, .replays = "ORDERED"}, "replays is \"ORDERED\": expected \"ordered\" or \"free\""},
         {{GOOD, .memory = ""}, "memory is \"\": expected \"auto\", \"vmm\" or \"ipc\""},
         {{GOOD, .tuning = ""}, "tuning is \"\": expected the name of a file, \"built-in\" or \"model\""},
         {{NAME, DEVICE, TWO, .size = 0}, "config.size is 0: expected 120; start from ONEHOP_CONFIG_INIT"},

@@ -134,9 +134,9 @@ static onehop_result_t resolve_memory(const char *given, oh_share_t *out) {
 
 static onehop_result_t resolve_replays(const char *given, bool *ordered) {
     const char *text = given != NULL ? given : environment("ONEHOP_REPLAYS");
-    *ordered = text != NULL && strcmp(text, "ordered") == 0;
-    if (text == NULL || *ordered || strcmp(text, "free") == 0) return ONEHOP_SUCCESS;
-    return oh_fail(ONEHOP_INVALID_ARGUMENT, "%s is \"%.64s\": expected \"free\" or \"ordered\"",
+    *ordered = text == NULL || strcmp(text, "ordered") == 0;
+    if (*ordered || strcmp(text, "free") == 0) return ONEHOP_SUCCESS;
+    return oh_fail(ONEHOP_INVALID_ARGUMENT, "%s is \"%.64s\": expected \"ordered\" or \"free\"",
                    given != NULL ? "replays" : "environment variable ONEHOP_REPLAYS", text);
 }
 
