@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * From onehop_comm_create to the end of the first all-reduce, on the slowest rank. Ranks are started twice over a
- * folder of compiled kernels that is made for it: the first time it is empty. The context of the GPU is there before.
+ * folder of compiled kernels that is made for it: the first time it is empty. The compiler has a cache of its own, the
+ * driver's, which is left out. The context of the GPU is there before.
  */
 #include "info_timing.h"
 
@@ -45,6 +46,7 @@ int info_timing(const ranks_t *ranks) {
         return EXIT_FAILED;
     }
     setenv("ONEHOP_CACHE_DIR", folder, 1);
+    setenv("CUDA_CACHE_DISABLE", "1", 1);
     ranks_t timed = *ranks;
     timed.timed = true;
     int status = ranks_run(&timed, time_rank, cold);
