@@ -46,7 +46,9 @@ typedef struct fake_graph {
 static fake_stream_t streams[STREAMS]; /* stream 0 is NULL */
 static fake_event_t events[EVENTS];
 static fake_graph_t graphs[CAPTURES];
-static uint64_t gone; /* work of streams that were destroyed */
+static uint64_t gone;  /* work of streams that were destroyed */
+static uint64_t ended; /* work that the GPU has done */
+static CUstreamCaptureMode capture_mode;
 static int records, waits, refused;
 static size_t ends;        /* nodes that a capture ends in */
 static const char *broken; /* the driver's function that fails */
@@ -84,6 +86,18 @@ static CUresult record_event(CUevent event, CUstream stream) {
     const fake_stream_t *s = &streams[stream_of(stream)];
     records++;
     *event_of(event) = (fake_event_t){s->work, s->capture, true};
+    return CUDA_SUCCESS;
+}
+
+static CUresult query_event(CUevent event) {
+    assert_int_equal(capture_mode, CU_STREAM_CAPTURE_MODE_RELAXED);
+    return (event_of(event)->work & ~ended) == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
+}
+
+static CUresult exchange_mode(CUstreamCaptureMode *mode) {
+    CUstreamCaptureMode before = capture_mode;
+    capture_mode = *mode;
+    *mode = before;
     return CUDA_SUCCESS;
 }
 
@@ -201,6 +215,8 @@ static const oh_cuda_t cuda = {.cuCtxSynchronize = synchronize,
                                .cuEventCreate = create_event,
                                .cuEventDestroy = destroy_event,
                                .cuEventRecord = record_event,
+                               .cuEventQuery = query_event,
+                               .cuThreadExchangeStreamCaptureMode = exchange_mode,
                                .cuStreamWaitEvent = wait_event,
                                .cuStreamGetCaptureInfo_v2 = capture_info,
                                .cuStreamGetId = stream_id,
@@ -217,7 +233,8 @@ static int begin_with(bool replays) {
     memset(graphs, 0, sizeof graphs);
     for (int s = 0; s < STREAMS; s++) streams[s] = (fake_stream_t){.id = 100 + (unsigned)s};
     records = waits = refused = done = 0;
-    gone = 0;
+    gone = ended = 0;
+    capture_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
     ends = 1;
     broken = NULL;
     order = (oh_order_t){0};
@@ -238,6 +255,7 @@ static int end(void **state) {
     (void)state;
     oh_order_close(&order, &cuda);
     for (int i = 0; i < EVENTS; i++) assert_false(events[i].alive);
+    assert_int_equal(capture_mode, CU_STREAM_CAPTURE_MODE_GLOBAL);
     return refused;
 }
 
@@ -426,6 +444,19 @@ static void test_replays(void **state) {
     replay(6, 1, last);
 }
 
+/* What has ended is not waited for. */
+static void test_ended_replays(void **state) {
+    (void)state;
+    capture(1, (int[]){1, 0});
+    int last = replay(1, 2, -1);
+    waits = 0;
+    last = operate(3, last);
+    assert_int_equal(waits, 1);
+    ended = UINT64_MAX;
+    operate(3, last);
+    assert_int_equal(waits, 1);
+}
+
 /* Nothing is between the operations of a graph: it waits before the first, and once. */
 static void test_graphs_wait_once(void **state) {
     (void)state;
@@ -504,6 +535,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_last_stream_is_captured, begin, end),
         cmocka_unit_test_setup_teardown(test_last_of_several_is_captured, begin, end),
         cmocka_unit_test_setup_teardown(test_replays, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_ended_replays, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_graphs_wait_once, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_free_replays, begin, end),
         cmocka_unit_test_setup_teardown(test_one_recorder, begin_ordered, end),

@@ -73,6 +73,18 @@ static onehop_result_t begin_graph(oh_order_t *order, const oh_cuda_t *cuda, oh_
     return wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_EXTERNAL);
 }
 
+/*
+ * A wait costs the processor several times as much as the question whether there is anything to wait for. The question
+ * must not be taken for a part of somebody's capture.
+ */
+static onehop_result_t wait_for_replays(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
+    CUstreamCaptureMode mode;
+    OH_TRY(oh_cuda_step_out(cuda, &mode));
+    const bool ended = cuda->cuEventQuery(order->replayed) == CUDA_SUCCESS;
+    oh_cuda_step_in(cuda, mode);
+    return ended ? ONEHOP_SUCCESS : wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_DEFAULT);
+}
+
 /* A launch leaves the capture one end, its kernel. The driver's array of ends is gone with the next call, so copy. */
 static onehop_result_t find_last(const oh_cuda_t *cuda, CUstream stream, CUgraph *graph, CUgraphNode *last) {
     CUstreamCaptureStatus status;
@@ -127,7 +139,7 @@ onehop_result_t oh_order_begin(oh_order_t *order, const oh_cuda_t *cuda, CUstrea
         return follows ? wait_for(cuda, turn, order->captured, CU_EVENT_WAIT_DEFAULT) : ONEHOP_SUCCESS;
     }
     if (order->replayed != NULL && order->capture != 0) {
-        OH_TRY(wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_DEFAULT));
+        OH_TRY(wait_for_replays(order, cuda, turn));
     }
     if (!order->any || order->stream_id == turn->stream_id) return ONEHOP_SUCCESS;
     if (order->several) return wait_for(cuda, turn, order->event, CU_EVENT_WAIT_DEFAULT);
