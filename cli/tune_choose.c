@@ -58,13 +58,20 @@ static tune_pick_t pick_at(const question_t *q, int first) {
     return pick;
 }
 
+/* Where a pick ends, and the next one begins at the size after it. */
+static size_t end_of(const question_t *q, const size_t *sizes, const tune_pick_t *pick) {
+    size_t middle = (size_t)sqrt((double)sizes[pick->last] * (double)sizes[pick->last + 1]);
+    size_t until = point(q, pick->shape, pick->last)->until;
+    return until >= sizes[pick->last] && until < middle ? until + 1 : middle;
+}
+
 int tune_choose(const size_t *sizes, int nsizes, const tune_point_t *points, int nshapes, tune_pick_t *picks) {
     const question_t q = {nsizes, nshapes, points};
     int count = 0, first = 0;
     while (first < nsizes && best_at(&q, first) < 0) first++;
     while (first < nsizes) {
         tune_pick_t pick = pick_at(&q, first);
-        if (count > 0) pick.from_bytes = (size_t)sqrt((double)sizes[first - 1] * (double)sizes[first]);
+        if (count > 0) pick.from_bytes = end_of(&q, sizes, &picks[count - 1]);
         first = pick.last + 1;
         picks[count++] = pick;
     }

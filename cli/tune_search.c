@@ -35,6 +35,7 @@ typedef struct sample {
 typedef struct cell {
     bool fits;              /* the algorithm can be used there */
     onehop_choice_t choice; /* and how it is; the library may have bounds on that */
+    size_t until;           /* as in tune_point_t */
     int same_as;            /* the shape that is measured for this one: itself, or one before it */
     bool repeat;
     sample_t samples[1 + REPETITIONS]; /* the first is of the first part */
@@ -140,6 +141,20 @@ static int find_same(const search_t *s, int shape, int size) {
     return shape;
 }
 
+/* How far towards the next size a message may grow and still take as many steps. */
+static bool find_until(search_t *s, int shape, int size) {
+    cell_t *c = cell(s, shape, size);
+    size_t low = s->sizes->bytes[size], high = size + 1 < s->sizes->count ? s->sizes->bytes[size + 1] : low + 1;
+    while (high - low > 1) {
+        size_t middle = low + (high - low) / 2;
+        onehop_choice_t choice;
+        if (!tune_explain(s->team, middle, &choice)) return false;
+        *(choice.steps == c->choice.steps ? &low : &high) = middle;
+    }
+    c->until = low;
+    return true;
+}
+
 /* What the shape does at every size. */
 static bool look(search_t *s, int shape) {
     for (int i = 0; i < s->sizes->count; i++) {
@@ -147,6 +162,7 @@ static bool look(search_t *s, int shape) {
         if (!tune_explain(s->team, s->sizes->bytes[i], &c->choice)) return false;
         c->fits = shape == IN_FORCE || strcmp(c->choice.algorithm, shape_at(s, shape).algorithm) == 0;
         c->same_as = c->fits && shape != IN_FORCE ? find_same(s, shape, i) : shape;
+        if (!find_until(s, shape, i)) return false;
     }
     return true;
 }
@@ -280,6 +296,7 @@ static tune_point_t point_at(const search_t *s, int shape, int size, int placeme
     if (c->same_as != IN_FORCE) gather(cell(s, c->same_as, size), NULL, placement, repeated, &evidence);
     tune_point_t point = sum_up(&evidence);
     point.in_force = in_force;
+    point.until = c->until;
     return point;
 }
 

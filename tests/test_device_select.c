@@ -76,6 +76,7 @@ static oh_device_table_t any_table(int nranks) {
     if (kind < 3) return table;
     snprintf(table.name, sizeof table.name, "%.*s", OH_TABLE_NAME - 1,
              "the longest name that any table can ever have, to the last byte");
+    table.measured = up_to(2) == 1;
     table.count = (int)up_to(OH_TABLE_ROWS);
     for (int i = 0; i < table.count; i++, from += any_to_power(24)) {
         const oh_device_algorithm_t algorithm = (oh_device_algorithm_t)(up_to(OH_DEVICE_ALGORITHMS) - 1);
@@ -232,11 +233,13 @@ static oh_device_plan_t plan_of(const oh_device_table_t *table, size_t bytes, in
     return oh_device_select(&q, table, NULL);
 }
 
-/* A row gives way where it needs a second step and the next one needs none; not where both do, nor to other kinds. */
+/* A row gives way where it needs a second step and the next one needs none; not where both do, nor to other kinds, nor
+ * where it was measured. */
 static void test_rows_give_way(void **state) {
     (void)state;
     const size_t kib = 1024, one_step = 264 * kib; /* 132 blocks, 128 threads */
     oh_device_table_t table = {"rows with a gap",
+                               false,
                                3,
                                {{0, OH_ONE_SHOT_PUSH, 1, 128, 132},
                                 {900 * kib, OH_TWO_SHOT_PUSH, 1, 512, 132},
@@ -247,6 +250,8 @@ static void test_rows_give_way(void **state) {
     assert_int_equal(plan_of(&table, one_step + 16, 8).algorithm, OH_ONE_SHOT_PUSH);
     assert_int_equal(plan_of(&table, 8000 * kib, 0).algorithm, OH_TWO_SHOT_PUSH);
     assert_int_equal(plan_of(&table, 8192 * kib, 0).algorithm, OH_TWO_SHOT_BULK);
+    table.measured = true;
+    assert_int_equal(plan_of(&table, one_step + 16, 0).algorithm, OH_ONE_SHOT_PUSH);
 }
 
 /* ---- kernels ---- */

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -14,11 +15,22 @@
 enum { SIZES = 4, SHAPES = 3 };
 static const size_t sizes[SIZES] = {1024, 4096, 16384, 65536};
 
+static size_t until[SHAPES][SIZES]; /* 0: to the next size */
+
+static int begin(void **state) {
+    (void)state;
+    memset(until, 0, sizeof until);
+    return 0;
+}
+
 /* What `us` says: times of SHAPES shapes at SIZES sizes; and `before`, the shape in force at each size, or -1. */
 static int choose(const double us[SHAPES][SIZES], const int before[SIZES], double noise, tune_pick_t *picks) {
     tune_point_t points[SHAPES][SIZES];
     for (int s = 0; s < SHAPES; s++) {
-        for (int i = 0; i < SIZES; i++) points[s][i] = (tune_point_t){us[s][i], noise, before[i] == s};
+        for (int i = 0; i < SIZES; i++) {
+            size_t next = i + 1 < SIZES ? sizes[i + 1] - 1 : sizes[i];
+            points[s][i] = (tune_point_t){us[s][i], noise, before[i] == s, until[s][i] > 0 ? until[s][i] : next};
+        }
     }
     return tune_choose(sizes, SIZES, points[0], SHAPES, picks);
 }
@@ -39,6 +51,19 @@ static void test_the_fastest(void **state) {
     assert_int_equal(choose(us, nothing, 0, picks), 3);
     expect(&picks[0], 0, 0, 1, 0);
     expect(&picks[1], 1, 2, 2, 8192); /* between 4096 and 16384 */
+    expect(&picks[2], 2, 3, 3, 32768);
+}
+
+/* Nor do they last into a second step. */
+static void test_one_step(void **state) {
+    (void)state;
+    const double us[SHAPES][SIZES] = {{1, 2, 9, 30}, {2, 3, 4, 16}, {3, 4, 5, 9}};
+    tune_pick_t picks[SIZES];
+    until[0][1] = 5000;
+    until[1][2] = 60000; /* behind the middle */
+    until[2][3] = 65536;
+    assert_int_equal(choose(us, nothing, 0, picks), 3);
+    expect(&picks[1], 1, 2, 2, 5001);
     expect(&picks[2], 2, 3, 3, 32768);
 }
 
@@ -131,13 +156,14 @@ static void test_at_random(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_the_fastest),
-        cmocka_unit_test(test_one_row_where_it_will_do),
-        cmocka_unit_test(test_the_fastest_of_equals),
-        cmocka_unit_test(test_what_is_in_force_stays_within_the_noise),
-        cmocka_unit_test(test_what_is_in_force_gives_way),
-        cmocka_unit_test(test_sizes_without_measurements),
-        cmocka_unit_test(test_at_random),
+        cmocka_unit_test_setup(test_the_fastest, begin),
+        cmocka_unit_test_setup(test_one_step, begin),
+        cmocka_unit_test_setup(test_one_row_where_it_will_do, begin),
+        cmocka_unit_test_setup(test_the_fastest_of_equals, begin),
+        cmocka_unit_test_setup(test_what_is_in_force_stays_within_the_noise, begin),
+        cmocka_unit_test_setup(test_what_is_in_force_gives_way, begin),
+        cmocka_unit_test_setup(test_sizes_without_measurements, begin),
+        cmocka_unit_test_setup(test_at_random, begin),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

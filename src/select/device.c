@@ -176,12 +176,12 @@ static oh_device_plan_t plan_row(const oh_device_question_t *q, oh_device_row_t 
 }
 
 /*
- * The row that a row gives way to before its end: whoever measured, measured some sizes, and where a message has grown
- * into a second step of one row, it may be one step of the next.
+ * The row that a row gives way to where a message has grown into its second step, and is one step of the next: the
+ * table's rows end where sums of floats do that, and other data have less room in a packet. What was measured stands.
  */
 static const oh_device_row_t *row_after(const oh_device_table_t *table, const oh_device_row_t *row, int forced) {
     const oh_device_row_t *next = row + 1;
-    if (row == NULL || next == table->rows + table->count) return NULL;
+    if (table->measured || row == NULL || next == table->rows + table->count) return NULL;
     if (forced >= 0 && (int)next->algorithm != forced) return NULL;
     return oh_device_algorithms[row->algorithm].packets && oh_device_algorithms[next->algorithm].packets ? next : NULL;
 }

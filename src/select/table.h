@@ -56,6 +56,7 @@ typedef struct oh_device_row {
 
 typedef struct oh_device_table {
     char name[OH_TABLE_NAME];
+    bool measured; /* with the very type and the bound on blocks that it is for */
     int count;
     oh_device_row_t rows[OH_TABLE_ROWS];
 } oh_device_table_t;

@@ -230,6 +230,7 @@ static onehop_result_t read_gpus(place_t *at, const json_object *table, oh_tunin
     OH_TRY(find_rows(at, table, &rows, &out->table.count));
     snprintf(more, sizeof more, ", %s", dtype_name(dtype));
     name_table(at, more, out->table.name);
+    out->table.measured = true;
     for (int i = 0; i < out->table.count; i++) {
         const json_object *row = json_object_array_get_idx(rows, (size_t)i);
         oh_device_row_t *to = &out->table.rows[i];
