@@ -133,7 +133,7 @@ OH_DEVICE int oh_absent(const oh_kernel_args_t &a, int peer, oh_u64 operation) {
  * The first thread of this rank that has something to tell tells it the host. Who reads: the host's watcher, which acts
  * on `ready`; the claim is never returned, since a communicator that has broken stays so.
  */
-OH_FUNCTION void oh_tell(const oh_kernel_args_t &a, oh_u32 kind, int peer, oh_u64 operation) {
+OH_DEVICE void oh_tell(const oh_kernel_args_t &a, oh_u32 kind, int peer, oh_u64 operation) {
     if (atomicCAS((oh_u32 *)(a.workspace[OH_RANK] + OH_CLAIM_AT), 0, 1) != 0) return;
     const oh_packet_t mine = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, OH_RANK, operation));
     const oh_packet_t theirs = oh_ld_relaxed_sys_packet(oh_greeting(a, OH_RANK, peer, operation));
@@ -173,25 +173,19 @@ typedef struct oh_patience {
 } oh_patience_t;
 
 /*
- * Whether to look again, and since when the thread waits if so; else 0: the communicator is broken, the peer is seen to
- * have called something else, or the time is up.
+ * After a look in vain: whether to look again. No longer once the communicator is broken, the peer is seen to have
+ * called something else, or the time is up.
  */
-OH_FUNCTION oh_u64 oh_reconsider(const oh_kernel_args_t &a, oh_u64 since, int peer, oh_u32 kind) {
-    if (oh_ld_relaxed_sys(a.control) != 0) return 0; /* the poison of arena/fault.h */
-    const oh_u64 time = oh_global_ns();
-    if (since == 0) since = time;
-    const bool agreed = oh_agree(a, peer, oh_current(a));
-    if (agreed && time - since < a.timeout_ns) return since;
-    oh_reason_peer = (oh_u32)peer;
-    oh_reason_kind = agreed ? kind : (oh_u32)OH_REPORT_MISMATCH;
-    return 0;
-}
-
-/* After a look in vain: whether to look again. */
 OH_DEVICE bool oh_patient(const oh_kernel_args_t &a, oh_patience_t *patience, int peer, oh_u32 kind) {
     if (++patience->looks % OH_LOOKS != 0) return true;
-    patience->since = oh_reconsider(a, patience->since, peer, kind);
-    return patience->since != 0;
+    if (oh_ld_relaxed_sys(a.control) != 0) return false; /* the poison of arena/fault.h */
+    const oh_u64 time = oh_global_ns();
+    if (patience->since == 0) patience->since = time;
+    const bool agreed = oh_agree(a, peer, oh_current(a));
+    if (agreed && time - patience->since < a.timeout_ns) return true;
+    oh_reason_peer = (oh_u32)peer;
+    oh_reason_kind = agreed ? kind : (oh_u32)OH_REPORT_MISMATCH;
+    return false;
 }
 
 #endif
