@@ -73,10 +73,7 @@ static onehop_result_t begin_graph(oh_order_t *order, const oh_cuda_t *cuda, oh_
     return wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_EXTERNAL);
 }
 
-/*
- * A wait costs the processor several times as much as the question whether there is anything to wait for. The question
- * must not be taken for a part of somebody's capture.
- */
+/* Most have ended, and then nothing is put into the stream. The question must not be taken for a part of a capture. */
 static onehop_result_t wait_for_replays(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
     CUstreamCaptureMode mode;
     OH_TRY(oh_cuda_step_out(cuda, &mode));
