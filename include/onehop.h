@@ -142,9 +142,9 @@ typedef struct onehop_config {
                                  ONEHOP_TUNING, else onehop/tuning.json in XDG_CONFIG_HOME or in .config/ in HOME, if
                                  it is there and can be used */
     const char *replays;      /* of graphs, on GPUs: "ordered": they and the calls follow one another as they are
-                                 launched, whatever streams they use, at the cost of an event or two for each graph, and
-                                 for each call once there are graphs; "free": the caller orders them (onehop_all_reduce).
-                                 NULL: ONEHOP_REPLAYS, else      "ordered" */
+                                 launched, whatever streams they use, at the cost of an event or two for each graph and
+                                 call; "free": the caller orders them (onehop_all_reduce), and graphs hold no events,
+                                 as those of conditional nodes must not.  NULL: ONEHOP_REPLAYS, else "ordered" */
 } onehop_config_t;
 
 #define ONEHOP_CONFIG_INIT                                                                                             \
