@@ -225,19 +225,24 @@ static void test_rows_are_reached(void **state) {
     }
 }
 
+enum { GROWN = 264 * 1024 + 16 }; /* more than 132 blocks of 128 threads take in one step */
+
 static oh_device_plan_t plan_of(const oh_device_table_t *table, size_t bytes, int max_blocks) {
+    char reason[sizeof((onehop_choice_t *)0)->reason];
     oh_device_question_t q = usual_question(2, "auto");
     q.dtype = ONEHOP_FLOAT32;
     q.count = bytes / 4;
     q.max_blocks = max_blocks;
-    return oh_device_select(&q, table, NULL);
+    oh_device_plan_t plan = oh_device_select(&q, table, reason);
+    assert_int_equal(strstr(reason, "sooner") != NULL, bytes == GROWN && plan.steps == 1);
+    return plan;
 }
 
 /* A row gives way where it needs a second step and the next one needs none; not where both do, nor to other kinds, nor
  * where it was measured. */
 static void test_rows_give_way(void **state) {
     (void)state;
-    const size_t kib = 1024, one_step = 264 * kib; /* 132 blocks, 128 threads */
+    const size_t kib = 1024, one_step = GROWN - 16;
     oh_device_table_t table = {"rows with a gap",
                                false,
                                3,
@@ -245,13 +250,13 @@ static void test_rows_give_way(void **state) {
                                 {900 * kib, OH_TWO_SHOT_PUSH, 1, 512, 132},
                                 {8192 * kib, OH_TWO_SHOT_BULK, 1, 512, 132}}};
     assert_int_equal(plan_of(&table, one_step, 0).algorithm, OH_ONE_SHOT_PUSH);
-    assert_int_equal(plan_of(&table, one_step + 16, 0).algorithm, OH_TWO_SHOT_PUSH);
-    assert_int_equal(plan_of(&table, one_step + 16, 0).steps, 1);
-    assert_int_equal(plan_of(&table, one_step + 16, 8).algorithm, OH_ONE_SHOT_PUSH);
+    assert_int_equal(plan_of(&table, GROWN, 0).algorithm, OH_TWO_SHOT_PUSH);
+    assert_int_equal(plan_of(&table, GROWN, 0).steps, 1);
+    assert_int_equal(plan_of(&table, GROWN, 8).algorithm, OH_ONE_SHOT_PUSH);
     assert_int_equal(plan_of(&table, 8000 * kib, 0).algorithm, OH_TWO_SHOT_PUSH);
     assert_int_equal(plan_of(&table, 8192 * kib, 0).algorithm, OH_TWO_SHOT_BULK);
     table.measured = true;
-    assert_int_equal(plan_of(&table, one_step + 16, 0).algorithm, OH_ONE_SHOT_PUSH);
+    assert_int_equal(plan_of(&table, GROWN, 0).algorithm, OH_ONE_SHOT_PUSH);
 }
 
 /* ---- kernels ---- */

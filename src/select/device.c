@@ -141,14 +141,14 @@ static int packets_of_ranks(int packets, int nranks) {
     return packets;
 }
 
-/* `row` is NULL where the table has none for what is forced. */
-static void explain(const oh_device_table_t *table, const oh_device_row_t *row, const oh_device_plan_t *plan,
-                    bool forced, char *reason) {
+/* `row` is NULL where the table has none for what is forced; `sooner`: the row before has given way to it. */
+static void explain(const oh_device_table_t *table, const oh_device_row_t *row, bool sooner,
+                    const oh_device_plan_t *plan, bool forced, char *reason) {
     const char *name = oh_device_algorithms[plan->algorithm].name, *why = forced ? "forced by the configuration; " : "";
     const size_t room = sizeof((onehop_choice_t *)0)->reason;
-    int length = row != NULL
-                     ? snprintf(reason, room, "%s%s: %s from %zu bytes", why, table->name, name, row->from_bytes)
-                     : snprintf(reason, room, "%s%s has no %s", why, table->name, name);
+    int length = row != NULL ? snprintf(reason, room, "%s%s: %s from %zu bytes%s", why, table->name, name,
+                                        row->from_bytes, sooner ? ", sooner for one step" : "")
+                             : snprintf(reason, room, "%s%s has no %s", why, table->name, name);
     snprintf(reason + length, room - (size_t)length, "; %d packet%s a thread, %u step%s", plan->packets,
              plan->packets == 1 ? "" : "s", plan->steps, plan->steps == 1 ? "" : "s");
 }
@@ -180,8 +180,8 @@ static oh_device_plan_t plan_row(const oh_device_question_t *q, oh_device_row_t 
  * table's rows end where sums of floats do that, and other data have less room in a packet. What was measured stands.
  */
 static const oh_device_row_t *row_after(const oh_device_table_t *table, const oh_device_row_t *row, int forced) {
+    if (table->measured || row == NULL || row == &table->rows[table->count - 1]) return NULL;
     const oh_device_row_t *next = row + 1;
-    if (table->measured || row == NULL || next == table->rows + table->count) return NULL;
     if (forced >= 0 && (int)next->algorithm != forced) return NULL;
     return oh_device_algorithms[row->algorithm].packets && oh_device_algorithms[next->algorithm].packets ? next : NULL;
 }
@@ -191,14 +191,13 @@ oh_device_plan_t oh_device_select(const oh_device_question_t *q, const oh_device
     const oh_device_row_t *row = find_row(table, q->count << oh_dtype_shift(q->dtype), forced->algorithm);
     const oh_device_row_t *next = row_after(table, row, forced->algorithm);
     oh_device_plan_t plan = plan_row(q, shaped(row != NULL ? *row : forced_rows[forced->algorithm], forced));
+    bool sooner = false;
     if (plan.steps > 1 && next != NULL) {
         oh_device_plan_t other = plan_row(q, shaped(*next, forced));
-        if (other.steps == 1) {
-            plan = other;
-            row = next;
-        }
+        sooner = other.steps == 1;
+        if (sooner) plan = other;
     }
-    if (reason != NULL) explain(table, row, &plan, forced->algorithm >= 0, reason);
+    if (reason != NULL) explain(table, sooner ? next : row, sooner, &plan, forced->algorithm >= 0, reason);
     return plan;
 }
 
