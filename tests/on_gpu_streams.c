@@ -341,10 +341,7 @@ static void gone_rank(int rank, int nranks, void *ctx) {
         call_t calls[2];
         for (int i = 0; i < 2; i++) {
             turn_to(&bench, bench.streams[i]);
-            calls[i] = call_draw(&bench.rng, bench.images, IMAGES, bench.slots[i], GPU_MESSAGE);
-            call_prepare(&bench.seat, &calls[i]);
-            stumble(&bench);
-            CHECK_SUCCESS(call_launch(&bench.seat, &calls[i]));
+            launch_one(&bench, &calls[i], bench.slots[i], GPU_MESSAGE);
             CHECK_CUDA(cuda->cuStreamDestroy(bench.streams[i]));
             CHECK_CUDA(cuda->cuStreamCreate(&bench.streams[i], CU_STREAM_NON_BLOCKING));
         }

@@ -73,12 +73,9 @@ static onehop_result_t begin_graph(oh_order_t *order, const oh_cuda_t *cuda, oh_
     return wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_EXTERNAL);
 }
 
-/* Most have ended, and then nothing is put into the stream. The question must not be taken for a part of a capture. */
+/* Most have ended, and then nothing is put into the stream. */
 static onehop_result_t wait_for_replays(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
-    CUstreamCaptureMode mode;
-    OH_TRY(oh_cuda_step_out(cuda, &mode));
-    const bool ended = cuda->cuEventQuery(order->replayed) == CUDA_SUCCESS;
-    oh_cuda_step_in(cuda, mode);
+    const bool ended = oh_cuda_query_event(cuda, order->replayed) == CUDA_SUCCESS;
     return ended ? ONEHOP_SUCCESS : wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_DEFAULT);
 }
 
