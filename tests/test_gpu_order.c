@@ -46,10 +46,9 @@ typedef struct fake_graph {
 static fake_stream_t streams[STREAMS]; /* stream 0 is NULL */
 static fake_event_t events[EVENTS];
 static fake_graph_t graphs[CAPTURES];
-static uint64_t gone;  /* work of streams that were destroyed */
-static uint64_t ended; /* work that the GPU has done */
-static CUstreamCaptureMode capture_mode;
+static uint64_t gone; /* work of streams that were destroyed */
 static int records, waits, refused;
+static int joins;          /* operations that may not be started early */
 static size_t ends;        /* nodes that a capture ends in */
 static const char *broken; /* the driver's function that fails */
 
@@ -86,18 +85,6 @@ static CUresult record_event(CUevent event, CUstream stream) {
     const fake_stream_t *s = &streams[stream_of(stream)];
     records++;
     *event_of(event) = (fake_event_t){s->work, s->capture, true};
-    return CUDA_SUCCESS;
-}
-
-static CUresult query_event(CUevent event) {
-    assert_int_equal(capture_mode, CU_STREAM_CAPTURE_MODE_RELAXED);
-    return (event_of(event)->work & ~ended) == 0 ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
-}
-
-static CUresult exchange_mode(CUstreamCaptureMode *mode) {
-    CUstreamCaptureMode before = capture_mode;
-    capture_mode = *mode;
-    *mode = before;
     return CUDA_SUCCESS;
 }
 
@@ -215,8 +202,6 @@ static const oh_cuda_t cuda = {.cuCtxSynchronize = synchronize,
                                .cuEventCreate = create_event,
                                .cuEventDestroy = destroy_event,
                                .cuEventRecord = record_event,
-                               .cuEventQuery = query_event,
-                               .cuThreadExchangeStreamCaptureMode = exchange_mode,
                                .cuStreamWaitEvent = wait_event,
                                .cuStreamGetCaptureInfo_v2 = capture_info,
                                .cuStreamGetId = stream_id,
@@ -232,9 +217,8 @@ static int begin_with(bool replays) {
     memset(events, 0, sizeof events);
     memset(graphs, 0, sizeof graphs);
     for (int s = 0; s < STREAMS; s++) streams[s] = (fake_stream_t){.id = 100 + (unsigned)s};
-    records = waits = refused = done = 0;
-    gone = ended = 0;
-    capture_mode = CU_STREAM_CAPTURE_MODE_GLOBAL;
+    records = waits = refused = joins = done = 0;
+    gone = 0;
     ends = 1;
     broken = NULL;
     order = (oh_order_t){0};
@@ -255,7 +239,6 @@ static int end(void **state) {
     (void)state;
     oh_order_close(&order, &cuda);
     for (int i = 0; i < EVENTS; i++) assert_false(events[i].alive);
-    assert_int_equal(capture_mode, CU_STREAM_CAPTURE_MODE_GLOBAL);
     return refused;
 }
 
@@ -282,6 +265,7 @@ static onehop_result_t attempt(int stream, int last) {
     oh_turn_t turn;
     fake_stream_t *s = &streams[stream];
     assert_int_equal(oh_order_begin(&order, &cuda, handle(stream), &turn), ONEHOP_SUCCESS);
+    joins += turn.joins;
     assert_in_range(done, 0, OPERATIONS - 1);
     if (last >= 0 && (s->work >> last & 1) == 0) fail_msg("operation %d does not wait for %d", done, last);
     s->work |= (uint64_t)1 << done++;
@@ -312,6 +296,7 @@ static void test_streams_by_turns(void **state) {
     int last = -1;
     for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) last = operate(turns[i], last);
     assert_int_equal(waits, 8); /* changes of stream */
+    assert_int_equal(joins, 0);
 }
 
 /* The event of a call follows that call, not what its stream is given later. */
@@ -444,16 +429,14 @@ static void test_replays(void **state) {
     replay(6, 1, last);
 }
 
-/* What has ended is not waited for. */
-static void test_ended_replays(void **state) {
+/* Where nothing was captured, nothing can be replayed. */
+static void test_calls_wait_after_captures(void **state) {
     (void)state;
+    int last = operate(1, operate(1, -1));
+    assert_int_equal(waits, 0);
     capture(1, (int[]){1, 0});
-    int last = replay(1, 2, -1);
     waits = 0;
-    last = operate(3, last);
-    assert_int_equal(waits, 1);
-    ended = UINT64_MAX;
-    operate(3, last);
+    operate(1, last);
     assert_int_equal(waits, 1);
 }
 
@@ -463,8 +446,10 @@ static void test_graphs_wait_once(void **state) {
     capture(1, (int[]){1, 1, 1, 1, 0});
     assert_int_equal(graphs[1].nwaits, 2);
     assert_int_equal(waits, 2);
+    assert_int_equal(joins, 1);
     capture(2, (int[]){1, 2, 0});
     assert_int_equal(graphs[2].nwaits, 2);
+    assert_int_equal(joins, 3); /* the change of streams, too */
 }
 
 /* Where replays are the caller's, graphs hold operations and no more. */
@@ -535,7 +520,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_last_stream_is_captured, begin, end),
         cmocka_unit_test_setup_teardown(test_last_of_several_is_captured, begin, end),
         cmocka_unit_test_setup_teardown(test_replays, begin_ordered, end),
-        cmocka_unit_test_setup_teardown(test_ended_replays, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_calls_wait_after_captures, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_graphs_wait_once, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_free_replays, begin, end),
         cmocka_unit_test_setup_teardown(test_one_recorder, begin_ordered, end),
