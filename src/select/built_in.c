@@ -66,7 +66,8 @@ static const struct {
     {H200, 2, {264 * KIB + 1, OH_ONE_SHOT_PUSH, 1, 256, 132}},
     {H200, 2, {528 * KIB + 1, OH_ONE_SHOT_PUSH, 1, 512, 132}},
     {H200, 2, {1056 * KIB + 1, OH_ONE_SHOT_PUSH, 2, 512, 132}},
-    {H200, 2, {2112 * KIB + 1, OH_ONE_SHOT_PUSH, 4, 512, 132}},
+    {H200, 2, {2112 * KIB + 1, OH_ONE_SHOT_PUSH, 4, 448, 132}},
+    {H200, 2, {3696 * KIB + 1, OH_ONE_SHOT_PUSH, 4, 512, 132}},
     {H200, 2, {4224 * KIB + 1, OH_TWO_SHOT_PUSH, 2, 512, 132}},
     {H200, 2, {40 * MIB, OH_TWO_SHOT_BULK, 1, 512, 132}},
 
