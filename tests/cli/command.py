@@ -134,5 +134,11 @@ class Case(unittest.TestCase):
     def assert_fails(self, done, stderr, status=1):
         self.assertEqual((done.stderr, done.returncode), (stderr, status), f"stdout was:\n{done.stdout}")
 
+    def assert_printed(self, printed, digits, least, most):
+        """What was printed with so many digits behind the point lay between these."""
+        half = 0.5 * 10.0 ** -digits + 1e-9
+        self.assertGreaterEqual(printed, least - half)
+        self.assertLessEqual(printed, most + half)
+
     def assert_good(self, done):
         self.assertEqual((done.stderr, done.returncode), ("", 0), f"stdout was:\n{done.stdout}")

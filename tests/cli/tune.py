@@ -104,7 +104,8 @@ class Tune(Case):
             self.assertLessEqual(int(at), int(last))
             self.assertEqual(int(at), row["time_at_bytes"])
             self.assertAlmostEqual(float(time), row["time_us"], delta=0.01)
-            self.assertAlmostEqual(float(before) / float(time), float(ratio[:-1]), delta=0.05)
+            time, before, ratio = float(time), float(before), float(ratio[:-1])
+            self.assert_printed(ratio, 2, (before - 0.005) / (time + 0.005), (before + 0.005) / (time - 0.005))
         self.assertEqual([path.name for path in self.folder.iterdir()], [self.path.name])
 
     def test_the_library_goes_by_it(self):
