@@ -197,6 +197,9 @@ ONEHOP_API onehop_result_t onehop_comm_create_local(int nranks, const int *devic
  * the one before, so that all ranks run them in the same order; so do the calls within a capture that has several
  * streams. Where the configuration's `replays` is "free", replays do not wait, and nothing waits for them: those of one
  * communicator, and its calls, must follow one another (in one stream, or in streams ordered by events).
+ * From sm_90 on an operation lets the next kernel of its stream start early, if that was launched for it (programmatic
+ * stream serialization). Such a kernel of the caller's must wait (griddepcontrol.wait,
+ * cudaGridDependencySynchronize) before it touches the buffers, and in any case before it ends.
  * Threads: one at a time is in a call of a communicator; another one gets INVALID_ARGUMENT.
  * Several communicators on the same GPUs run side by side, in whatever order each rank launches them, if all of them
  * find room: with max_blocks of each at most the GPU's multiprocessors / (2 * communicators), and once each has used

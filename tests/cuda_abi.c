@@ -53,6 +53,7 @@ const abi_value_t abi_ours[] = {
     SIZE(CUdevice_attribute),
     SIZE(CUpointer_attribute),
     SIZE(CUstreamCaptureStatus),
+    SIZE(CUgraphNodeType),
     OFFSET(CUmemLocation, type),
     OFFSET(CUmemLocation, id),
     OFFSET(CUmemAllocationProp, type),

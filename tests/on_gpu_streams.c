@@ -80,19 +80,35 @@ static void stumble(bench_t *bench) {
     CHECK(gpu_delay(bench->seat.gpu, (unsigned)rng_below(&bench->mine, 200)), "%s", gpu_error());
 }
 
-/* A call that is drawn, with what it needs before it, in the stream where the seat is. */
-static void launch_one(bench_t *bench, call_t *call, slot_t slot, size_t bytes) {
+/* A call that is drawn, in the stream where the seat is. What it needs before it is done in `other`, if not NULL. */
+static void launch_behind(bench_t *bench, CUstream other, call_t *call, slot_t slot, size_t bytes) {
+    const oh_cuda_t *cuda = &bench->seat.gpu->cuda;
+    const CUstream here = bench->seat.gpu->stream;
     *call = call_draw(&bench->rng, bench->images, IMAGES, slot, bytes);
+    if (other != NULL) turn_to(bench, other);
     call_prepare(&bench->seat, call);
     stumble(bench);
+    if (other != NULL) {
+        CHECK_CUDA(cuda->cuEventRecord(bench->join, other));
+        CHECK_CUDA(cuda->cuStreamWaitEvent(here, bench->join, CU_EVENT_WAIT_DEFAULT));
+        turn_to(bench, here);
+    }
     CHECK_SUCCESS(call_launch(&bench->seat, call));
 }
 
-/* Each in a stream that is drawn; nothing else orders them. */
+static void launch_one(bench_t *bench, call_t *call, slot_t slot, size_t bytes) {
+    launch_behind(bench, NULL, call, slot, bytes);
+}
+
+static CUstream draw_stream(bench_t *bench, int streams) {
+    return bench->streams[rng_below(&bench->rng, (uint64_t)streams)];
+}
+
+/* Each in a stream that is drawn, every other one behind a stream that is drawn; nothing else orders them. */
 static void launch_drawn(bench_t *bench, int streams, call_t calls[CALLS], size_t bytes) {
     for (int i = 0; i < CALLS; i++) {
-        turn_to(bench, bench->streams[rng_below(&bench->rng, (uint64_t)streams)]);
-        launch_one(bench, &calls[i], bench->slots[i], bytes);
+        turn_to(bench, draw_stream(bench, streams));
+        launch_behind(bench, i % 2 == 0 ? NULL : draw_stream(bench, streams), &calls[i], bench->slots[i], bytes);
         stumble(bench);
     }
     turn_to(bench, bench->home);
@@ -189,7 +205,7 @@ static void capture_calls(bench_t *bench, int index, call_t calls[IN_GRAPH], gpu
 static void act(bench_t *bench, int streams, const gpu_graph_t graphs[GRAPHS], call_t calls[CALLED]) {
     int called = 0;
     for (int i = 0; i < ACTIONS; i++) {
-        turn_to(bench, bench->streams[rng_below(&bench->rng, (uint64_t)streams)]);
+        turn_to(bench, draw_stream(bench, streams));
         if (i < GRAPHS || called == CALLED || rng_below(&bench->rng, 2) == 0) {
             stumble(bench);
             int g = i < GRAPHS ? i : (int)rng_below(&bench->rng, GRAPHS);

@@ -33,6 +33,7 @@ typedef struct fake_node {
     fake_event_t *event; /* to record; NULL: an operation */
     uint64_t work;       /* an operation's, and all before it */
     uint64_t edges;      /* a recorder's: a bit for each node that it is behind */
+    bool copies;         /* the caller's, and no kernel */
 } fake_node_t;
 
 typedef struct fake_graph {
@@ -48,8 +49,9 @@ static fake_event_t events[EVENTS];
 static fake_graph_t graphs[CAPTURES];
 static uint64_t gone; /* work of streams that were destroyed */
 static int records, waits, refused;
-static int joins;          /* operations that may not be started early */
-static size_t ends;        /* nodes that a capture ends in */
+static int early;          /* operations whose kernels may be started early */
+static size_t ends;        /* nodes that a capture ends in, */
+static size_t joined;      /* and until the next operation those of another stream, which the caller has joined */
 static const char *broken; /* the driver's function that fails */
 
 static int stream_of(CUstream stream) {
@@ -115,7 +117,7 @@ static CUresult capture_info(CUstream stream, CUstreamCaptureStatus *status, uin
         assert_in_range(s->capture, 1, CAPTURES - 1);
         *graph = (CUgraph)(void *)&graphs[s->capture];
         *dependencies = &s->last;
-        *count = ends;
+        *count = s->last != NULL ? ends + joined : 0;
     }
     *status = s->capture != 0 ? CU_STREAM_CAPTURE_STATUS_ACTIVE : CU_STREAM_CAPTURE_STATUS_NONE;
     *id = s->capture != 0 ? s->capture : 0xdead; /* not set where there is none */
@@ -126,6 +128,13 @@ static CUresult stream_id(CUstream stream, unsigned long long *id) {
     const fake_stream_t *s = &streams[stream_of(stream)];
     *id = s->id;
     return s->capture == 0 ? CUDA_SUCCESS : CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
+}
+
+static CUresult node_type(CUgraphNode node, CUgraphNodeType *type) {
+    const fake_node_t *n = (const fake_node_t *)(void *)node;
+    if (n->event != NULL) return CUDA_ERROR_UNKNOWN; /* no kernel, and none of those that we know */
+    *type = n->copies ? CU_GRAPH_NODE_TYPE_MEMCPY : CU_GRAPH_NODE_TYPE_KERNEL;
+    return CUDA_SUCCESS;
 }
 
 static bool breaks(const char *function) { return broken != NULL && strcmp(broken, function) == 0; }
@@ -208,6 +217,7 @@ static const oh_cuda_t cuda = {.cuCtxSynchronize = synchronize,
                                .cuGraphAddEventRecordNode = add_record_node,
                                .cuGraphAddDependencies = add_edge,
                                .cuGraphRemoveDependencies = remove_edge,
+                               .cuGraphNodeGetType = node_type,
                                .cuGetErrorName = error_text,
                                .cuGetErrorString = error_text};
 static oh_order_t order;
@@ -217,9 +227,10 @@ static int begin_with(bool replays) {
     memset(events, 0, sizeof events);
     memset(graphs, 0, sizeof graphs);
     for (int s = 0; s < STREAMS; s++) streams[s] = (fake_stream_t){.id = 100 + (unsigned)s};
-    records = waits = refused = joins = done = 0;
+    records = waits = refused = early = done = 0;
     gone = 0;
     ends = 1;
+    joined = 0;
     broken = NULL;
     order = (oh_order_t){0};
     return oh_order_open(&order, &cuda, replays) == ONEHOP_SUCCESS ? 0 : -1;
@@ -265,7 +276,8 @@ static onehop_result_t attempt(int stream, int last) {
     oh_turn_t turn;
     fake_stream_t *s = &streams[stream];
     assert_int_equal(oh_order_begin(&order, &cuda, handle(stream), &turn), ONEHOP_SUCCESS);
-    joins += turn.joins;
+    early += turn.early;
+    joined = 0;
     assert_in_range(done, 0, OPERATIONS - 1);
     if (last >= 0 && (s->work >> last & 1) == 0) fail_msg("operation %d does not wait for %d", done, last);
     s->work |= (uint64_t)1 << done++;
@@ -296,7 +308,7 @@ static void test_streams_by_turns(void **state) {
     int last = -1;
     for (size_t i = 0; i < sizeof turns / sizeof turns[0]; i++) last = operate(turns[i], last);
     assert_int_equal(waits, 8); /* changes of stream */
-    assert_int_equal(joins, 0);
+    assert_int_equal(early, done);
 }
 
 /* The event of a call follows that call, not what its stream is given later. */
@@ -383,6 +395,7 @@ static void capture(uint64_t number, const int *in) {
     for (int s = 0; s < STREAMS; s++) {
         before[s] = streams[s].work;
         streams[s].work = 0;
+        streams[s].last = NULL;
         streams[s].capture = number;
     }
     for (; *in != 0; in++) last = operate(*in, last);
@@ -446,10 +459,30 @@ static void test_graphs_wait_once(void **state) {
     capture(1, (int[]){1, 1, 1, 1, 0});
     assert_int_equal(graphs[1].nwaits, 2);
     assert_int_equal(waits, 2);
-    assert_int_equal(joins, 1);
     capture(2, (int[]){1, 2, 0});
     assert_int_equal(graphs[2].nwaits, 2);
-    assert_int_equal(joins, 3); /* the change of streams, too */
+}
+
+/* In a graph, who is behind one kernel and nothing else. */
+static void test_early_starts(void **state) {
+    (void)state;
+    streams[1].capture = streams[2].capture = 4;
+    int last = operate(1, -1); /* behind two events */
+    assert_int_equal(early, 0);
+    last = operate(1, last);
+    assert_int_equal(early, 1);
+    last = operate(2, last); /* behind an operation, and whatever stream 2 has */
+    assert_int_equal(early, 1);
+    last = operate(2, last);
+    assert_int_equal(early, 2);
+    joined = 1;
+    last = operate(2, last);
+    assert_int_equal(early, 2);
+    streams[2].last = (CUgraphNode)(void *)add_node(&graphs[4], (fake_node_t){.work = streams[2].work, .copies = true});
+    last = operate(2, last);
+    assert_int_equal(early, 2);
+    operate(2, last);
+    assert_int_equal(early, 3);
 }
 
 /* Where replays are the caller's, graphs hold operations and no more. */
@@ -458,6 +491,7 @@ static void test_free_replays(void **state) {
     capture(1, (int[]){1, 1, 2, 0});
     assert_int_equal(graphs[1].nwaits, 0);
     assert_int_equal(graphs[1].nnodes, 3);
+    assert_int_equal(early, 1); /* the second: the first is behind nothing */
 }
 
 /* However many operations there are, one node records, behind the last of them. */
@@ -522,6 +556,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_replays, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_calls_wait_after_captures, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_graphs_wait_once, begin_ordered, end),
+        cmocka_unit_test_setup_teardown(test_early_starts, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_free_replays, begin, end),
         cmocka_unit_test_setup_teardown(test_one_recorder, begin_ordered, end),
         cmocka_unit_test_setup_teardown(test_edges_stay, begin_ordered, end),

@@ -84,6 +84,7 @@ static const oh_symbol_t symbols[] = {
     {offsetof(oh_cuda_t, cuGraphAddEventRecordNode), "cuGraphAddEventRecordNode"},
     {offsetof(oh_cuda_t, cuGraphAddDependencies), "cuGraphAddDependencies"},
     {offsetof(oh_cuda_t, cuGraphRemoveDependencies), "cuGraphRemoveDependencies"},
+    {offsetof(oh_cuda_t, cuGraphNodeGetType), "cuGraphNodeGetType"},
     {offsetof(oh_cuda_t, cuGraphInstantiateWithFlags), "cuGraphInstantiateWithFlags"},
     {offsetof(oh_cuda_t, cuGraphLaunch), "cuGraphLaunch"},
     {offsetof(oh_cuda_t, cuGraphExecDestroy), "cuGraphExecDestroy"},

@@ -107,6 +107,7 @@ typedef struct oh_cuda {
                                           size_t count, CUevent event);
     CUresult (*cuGraphAddDependencies)(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count);
     CUresult (*cuGraphRemoveDependencies)(CUgraph graph, const CUgraphNode *from, const CUgraphNode *to, size_t count);
+    CUresult (*cuGraphNodeGetType)(CUgraphNode node, CUgraphNodeType *type);
     CUresult (*cuGraphInstantiateWithFlags)(CUgraphExec *exec, CUgraph graph, unsigned long long flags);
     CUresult (*cuGraphLaunch)(CUgraphExec exec, CUstream stream);
     CUresult (*cuGraphExecDestroy)(CUgraphExec exec);

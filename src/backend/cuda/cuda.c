@@ -69,10 +69,7 @@ static bool is_whole(const oh_request_t *request, oh_device_algorithm_t algorith
     return aligned && (request->count << oh_dtype_shift(request->dtype)) % unit == 0;
 }
 
-/*
- * `early`: the kernel may be started before the one before it in the stream has ended, but not before an event that the
- * stream waits for. In a graph there is no stream, and a kernel behind several others is not started early.
- */
+/* `early`: as in oh_turn_t. An event that the stream waits for, the driver waits for nevertheless (bench/NOTES.md). */
 static onehop_result_t launch(oh_gpu_backend_t *gpu, const oh_request_t *request, const oh_device_plan_t *plan,
                               oh_device_kernel_t kernel, CUfunction function, bool early) {
     oh_kernel_args_t args = gpu->args;
@@ -117,7 +114,7 @@ static onehop_result_t run_here(oh_gpu_backend_t *gpu, const oh_request_t *reque
     oh_turn_t turn;
     OH_TRY(oh_order_begin(&gpu->order, &gpu->cuda, request->stream, &turn));
     atomic_fetch_add_explicit(&gpu->operations, 1, memory_order_relaxed);
-    OH_TRY(launch(gpu, request, &plan, wanted, kernel->function, gpu->dependent_launch && !turn.joins));
+    OH_TRY(launch(gpu, request, &plan, wanted, kernel->function, gpu->dependent_launch && turn.early));
     return oh_order_end(&gpu->order, &gpu->cuda, &turn);
 }
 

@@ -24,7 +24,7 @@ void oh_order_close(oh_order_t *order, const oh_cuda_t *cuda) {
 /* The driver gives no number of a stream that is being captured. */
 static onehop_result_t identify(const oh_cuda_t *cuda, CUstream stream, oh_turn_t *turn) {
     CUstreamCaptureStatus status;
-    *turn = (oh_turn_t){.stream = stream};
+    *turn = (oh_turn_t){.stream = stream, .early = true};
     OH_TRY(oh_cuda_check(cuda, cuda->cuStreamGetCaptureInfo_v2(stream, &status, &turn->capture, NULL, NULL, NULL),
                          "stream is %p: cannot tell whether it is being captured", (void *)stream));
     if (status != CU_STREAM_CAPTURE_STATUS_NONE) return ONEHOP_SUCCESS;
@@ -39,7 +39,7 @@ static onehop_result_t record(const oh_cuda_t *cuda, CUevent event, CUstream str
 }
 
 static onehop_result_t wait_for(const oh_cuda_t *cuda, oh_turn_t *turn, CUevent event, unsigned flags) {
-    turn->joins = turn->capture != 0;
+    if (turn->capture != 0) turn->early = false;
     return oh_cuda_check(cuda, cuda->cuStreamWaitEvent(turn->stream, event, flags), "cannot make stream %p wait",
                          (void *)turn->stream);
 }
@@ -70,6 +70,28 @@ static onehop_result_t begin_graph(oh_order_t *order, const oh_cuda_t *cuda, oh_
     order->recorder = NULL;
     OH_TRY(wait_for(cuda, turn, order->event, CU_EVENT_WAIT_EXTERNAL));
     return wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_EXTERNAL);
+}
+
+/* In a graph only an edge from one kernel to another says that the second may be started early. */
+static bool is_behind_a_kernel(const oh_cuda_t *cuda, CUstream stream) {
+    CUstreamCaptureStatus status;
+    uint64_t capture;
+    CUgraph graph;
+    const CUgraphNode *ends;
+    size_t count = 0;
+    CUgraphNodeType type;
+    return cuda->cuStreamGetCaptureInfo_v2(stream, &status, &capture, &graph, &ends, &count) == CUDA_SUCCESS &&
+           count == 1 && cuda->cuGraphNodeGetType(ends[0], &type) == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_KERNEL;
+}
+
+static onehop_result_t begin_captured(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
+    const bool first = order->capture != turn->capture;
+    if (first && order->replayed != NULL) return begin_graph(order, cuda, turn);
+    if (!first && order->captured_stream != turn->stream) {
+        return wait_for(cuda, turn, order->captured, CU_EVENT_WAIT_DEFAULT);
+    }
+    turn->early = is_behind_a_kernel(cuda, turn->stream);
+    return ONEHOP_SUCCESS;
 }
 
 /* A launch leaves the capture one end, its kernel. The driver's array of ends is gone with the next call, so copy. */
@@ -118,13 +140,7 @@ static onehop_result_t record_replays(oh_order_t *order, const oh_cuda_t *cuda, 
 
 onehop_result_t oh_order_begin(oh_order_t *order, const oh_cuda_t *cuda, CUstream stream, oh_turn_t *turn) {
     OH_TRY(identify(cuda, stream, turn));
-    if (turn->capture != 0) {
-        if (order->capture != turn->capture) {
-            return order->replayed != NULL ? begin_graph(order, cuda, turn) : ONEHOP_SUCCESS;
-        }
-        bool follows = order->captured_stream != turn->stream;
-        return follows ? wait_for(cuda, turn, order->captured, CU_EVENT_WAIT_DEFAULT) : ONEHOP_SUCCESS;
-    }
+    if (turn->capture != 0) return begin_captured(order, cuda, turn);
     /* Most have ended. The driver sees that in a tenth of the time that asking it would cost (bench/NOTES.md). */
     if (order->replayed != NULL && order->capture != 0) {
         OH_TRY(wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_DEFAULT));

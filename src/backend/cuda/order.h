@@ -46,7 +46,7 @@ typedef struct oh_turn {
     CUstream stream;
     unsigned long long stream_id; /* where it runs */
     uint64_t capture;             /* 0: it runs */
-    bool joins;                   /* captured, and behind more than what its stream captured last */
+    bool early; /* its kernel may be started before the one before it in the stream, or in the graph, has ended */
 } oh_turn_t;
 
 onehop_result_t oh_order_open(oh_order_t *order, const oh_cuda_t *cuda, bool replays);
