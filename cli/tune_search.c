@@ -161,8 +161,9 @@ static bool look(search_t *s, int shape) {
         cell_t *c = cell(s, shape, i);
         if (!tune_explain(s->team, s->sizes->bytes[i], &c->choice)) return false;
         c->fits = shape == IN_FORCE || strcmp(c->choice.algorithm, shape_at(s, shape).algorithm) == 0;
-        c->same_as = c->fits && shape != IN_FORCE ? find_same(s, shape, i) : shape;
-        if (!find_until(s, shape, i)) return false;
+        const bool usable = c->fits && shape != IN_FORCE;
+        c->same_as = usable ? find_same(s, shape, i) : shape;
+        if (usable && !find_until(s, shape, i)) return false;
     }
     return true;
 }

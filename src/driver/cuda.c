@@ -179,11 +179,3 @@ onehop_result_t oh_cuda_step_out(const oh_cuda_t *cuda, CUstreamCaptureMode *bef
 void oh_cuda_step_in(const oh_cuda_t *cuda, CUstreamCaptureMode before) {
     cuda->cuThreadExchangeStreamCaptureMode(&before);
 }
-
-CUresult oh_cuda_query_event(const oh_cuda_t *cuda, CUevent event) {
-    CUstreamCaptureMode mode;
-    bool out = oh_cuda_step_out(cuda, &mode) == ONEHOP_SUCCESS;
-    CUresult result = cuda->cuEventQuery(event);
-    if (out) oh_cuda_step_in(cuda, mode);
-    return result;
-}

@@ -137,9 +137,6 @@ bool oh_cuda_is_fatal(CUresult result);
 onehop_result_t oh_cuda_step_out(const oh_cuda_t *cuda, CUstreamCaptureMode *before);
 void oh_cuda_step_in(const oh_cuda_t *cuda, CUstreamCaptureMode before);
 
-/* cuEventQuery, legal while streams are captured. */
-CUresult oh_cuda_query_event(const oh_cuda_t *cuda, CUevent event);
-
 /*
  * SUCCESS for CUDA_SUCCESS; else fails with the sentence, then ": CUDA_ERROR_XXX (what the driver says of it)".
  * OUT_OF_MEMORY for CUDA_ERROR_OUT_OF_MEMORY, CUDA_ERROR for all others.

@@ -24,9 +24,13 @@ void oh_gpu_leave(oh_gpu_backend_t *gpu, bool pushed) {
 
 /* ---- a context that is broken ---- */
 
-/* What has broken the context, if anything has: the event tells what all calls would. */
+/* What has broken the context, if anything has. Legal while streams are captured; the event tells what all calls would.
+ */
 static CUresult fatal_error(oh_gpu_backend_t *gpu) {
-    CUresult result = oh_cuda_query_event(&gpu->cuda, gpu->order.event);
+    CUstreamCaptureMode mode;
+    bool out = oh_cuda_step_out(&gpu->cuda, &mode) == ONEHOP_SUCCESS;
+    CUresult result = gpu->cuda.cuEventQuery(gpu->order.event);
+    if (out) oh_cuda_step_in(&gpu->cuda, mode);
     return oh_cuda_is_fatal(result) ? result : CUDA_SUCCESS;
 }
 

@@ -24,11 +24,12 @@ void oh_order_close(oh_order_t *order, const oh_cuda_t *cuda) {
 /* The driver gives no number of a stream that is being captured. */
 static onehop_result_t identify(const oh_cuda_t *cuda, CUstream stream, oh_turn_t *turn) {
     CUstreamCaptureStatus status;
-    *turn = (oh_turn_t){.stream = stream, .early = true};
+    *turn = (oh_turn_t){.stream = stream};
     OH_TRY(oh_cuda_check(cuda, cuda->cuStreamGetCaptureInfo_v2(stream, &status, &turn->capture, NULL, NULL, NULL),
                          "stream is %p: cannot tell whether it is being captured", (void *)stream));
     if (status != CU_STREAM_CAPTURE_STATUS_NONE) return ONEHOP_SUCCESS;
     turn->capture = 0;
+    turn->early = true;
     return oh_cuda_check(cuda, cuda->cuStreamGetId(stream, &turn->stream_id), "stream is %p: cannot tell which it is",
                          (void *)stream);
 }
@@ -38,17 +39,16 @@ static onehop_result_t record(const oh_cuda_t *cuda, CUevent event, CUstream str
                          (void *)stream);
 }
 
-static onehop_result_t wait_for(const oh_cuda_t *cuda, oh_turn_t *turn, CUevent event, unsigned flags) {
-    if (turn->capture != 0) turn->early = false;
-    return oh_cuda_check(cuda, cuda->cuStreamWaitEvent(turn->stream, event, flags), "cannot make stream %p wait",
-                         (void *)turn->stream);
+static onehop_result_t wait_for(const oh_cuda_t *cuda, CUevent event, CUstream stream, unsigned flags) {
+    return oh_cuda_check(cuda, cuda->cuStreamWaitEvent(stream, event, flags), "cannot make stream %p wait",
+                         (void *)stream);
 }
 
 /*
  * The first change of streams. A stream that is being captured would draw whoever waits for it into the capture; one
  * that was destroyed can no longer be waited for alone.
  */
-static onehop_result_t follow_late(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
+static onehop_result_t follow_late(oh_order_t *order, const oh_cuda_t *cuda, CUstream stream) {
     oh_turn_t last;
     onehop_result_t found = identify(cuda, order->stream, &last);
     if (found == ONEHOP_SUCCESS && last.capture != 0) {
@@ -62,45 +62,49 @@ static onehop_result_t follow_late(oh_order_t *order, const oh_cuda_t *cuda, oh_
                              "cannot wait for the last operation, whose stream is gone");
     }
     OH_TRY(record(cuda, order->event, order->stream));
-    return wait_for(cuda, turn, order->event, CU_EVENT_WAIT_DEFAULT);
+    return wait_for(cuda, order->event, stream, CU_EVENT_WAIT_DEFAULT);
 }
 
 /* The first operation of a graph waits, whenever that is replayed, for what was launched last by then. */
-static onehop_result_t begin_graph(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
+static onehop_result_t begin_graph(oh_order_t *order, const oh_cuda_t *cuda, CUstream stream) {
     order->recorder = NULL;
-    OH_TRY(wait_for(cuda, turn, order->event, CU_EVENT_WAIT_EXTERNAL));
-    return wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_EXTERNAL);
+    OH_TRY(wait_for(cuda, order->event, stream, CU_EVENT_WAIT_EXTERNAL));
+    return wait_for(cuda, order->replayed, stream, CU_EVENT_WAIT_EXTERNAL);
+}
+
+/* The nodes behind which the stream captures what comes next; the driver's array is gone with the next call. */
+static CUresult query_ends(const oh_cuda_t *cuda, CUstream stream, CUgraph *graph, const CUgraphNode **ends,
+                           size_t *count) {
+    CUstreamCaptureStatus status;
+    uint64_t capture;
+    return cuda->cuStreamGetCaptureInfo_v2(stream, &status, &capture, graph, ends, count);
 }
 
 /* In a graph only an edge from one kernel to another says that the second may be started early. */
 static bool is_behind_a_kernel(const oh_cuda_t *cuda, CUstream stream) {
-    CUstreamCaptureStatus status;
-    uint64_t capture;
     CUgraph graph;
     const CUgraphNode *ends;
     size_t count = 0;
     CUgraphNodeType type;
-    return cuda->cuStreamGetCaptureInfo_v2(stream, &status, &capture, &graph, &ends, &count) == CUDA_SUCCESS &&
-           count == 1 && cuda->cuGraphNodeGetType(ends[0], &type) == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_KERNEL;
+    return query_ends(cuda, stream, &graph, &ends, &count) == CUDA_SUCCESS && count == 1 &&
+           cuda->cuGraphNodeGetType(ends[0], &type) == CUDA_SUCCESS && type == CU_GRAPH_NODE_TYPE_KERNEL;
 }
 
 static onehop_result_t begin_captured(oh_order_t *order, const oh_cuda_t *cuda, oh_turn_t *turn) {
     const bool first = order->capture != turn->capture;
-    if (first && order->replayed != NULL) return begin_graph(order, cuda, turn);
+    if (first && order->replayed != NULL) return begin_graph(order, cuda, turn->stream);
     if (!first && order->captured_stream != turn->stream) {
-        return wait_for(cuda, turn, order->captured, CU_EVENT_WAIT_DEFAULT);
+        return wait_for(cuda, order->captured, turn->stream, CU_EVENT_WAIT_DEFAULT);
     }
     turn->early = is_behind_a_kernel(cuda, turn->stream);
     return ONEHOP_SUCCESS;
 }
 
-/* A launch leaves the capture one end, its kernel. The driver's array of ends is gone with the next call, so copy. */
+/* A launch leaves the capture one end, its kernel. */
 static onehop_result_t find_last(const oh_cuda_t *cuda, CUstream stream, CUgraph *graph, CUgraphNode *last) {
-    CUstreamCaptureStatus status;
-    uint64_t capture;
     const CUgraphNode *ends;
     size_t count = 0;
-    OH_TRY(oh_cuda_check(cuda, cuda->cuStreamGetCaptureInfo_v2(stream, &status, &capture, graph, &ends, &count),
+    OH_TRY(oh_cuda_check(cuda, query_ends(cuda, stream, graph, &ends, &count),
                          "stream %p: cannot tell what it has captured", (void *)stream));
     if (count != 1) {
         return oh_fail(ONEHOP_CUDA_ERROR, "stream %p: its capture ends in %zu nodes after a launch, expected 1",
@@ -143,11 +147,11 @@ onehop_result_t oh_order_begin(oh_order_t *order, const oh_cuda_t *cuda, CUstrea
     if (turn->capture != 0) return begin_captured(order, cuda, turn);
     /* Most have ended. The driver sees that in a tenth of the time that asking it would cost (bench/NOTES.md). */
     if (order->replayed != NULL && order->capture != 0) {
-        OH_TRY(wait_for(cuda, turn, order->replayed, CU_EVENT_WAIT_DEFAULT));
+        OH_TRY(wait_for(cuda, order->replayed, stream, CU_EVENT_WAIT_DEFAULT));
     }
     if (!order->any || order->stream_id == turn->stream_id) return ONEHOP_SUCCESS;
-    if (order->several) return wait_for(cuda, turn, order->event, CU_EVENT_WAIT_DEFAULT);
-    OH_TRY(follow_late(order, cuda, turn));
+    if (order->several) return wait_for(cuda, order->event, stream, CU_EVENT_WAIT_DEFAULT);
+    OH_TRY(follow_late(order, cuda, stream));
     order->several = true;
     return ONEHOP_SUCCESS;
 }

@@ -14,7 +14,7 @@
  * and it records an event behind its last operation. What the event stands for is looked up when a graph is launched,
  * or a call is made, so that replays and calls are in the order of their launches. Between the operations of a graph
  * there is nothing: the node that records is beside them, and its edge moves on with the last one. Then every call
- * records its event at once, and waits for the last replay unless that has ended.
+ * records its event at once, and waits for the last replay.
  */
 #ifndef OH_BACKEND_CUDA_ORDER_H
 #define OH_BACKEND_CUDA_ORDER_H
